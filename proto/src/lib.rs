@@ -1,0 +1,21 @@
+//! The wire contract of the AESP Host: messages and services of `aesp.v1`, typed ids, and the error codes with their one
+//! mapping to gRPC status. Everything else depends on this crate; it depends on nothing of ours.
+
+mod clock;
+mod entropy;
+mod error;
+mod id;
+mod operation;
+mod position;
+pub mod v1;
+
+pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use entropy::Entropy;
+pub use error::{Error, Result};
+pub use id::{
+    ConnectionId, DecisionId, DispatchId, EventId, Id, IdKind, InvalidId, PrincipalId, RequestId, SessionId,
+    TenantId, TokenId, WriterId, kind,
+};
+pub use operation::{Access, Operation, Operations, descriptor_set};
+pub use position::{Epoch, Revision, ShardId};
+pub use v1::ErrorCode;
