@@ -1,0 +1,63 @@
+# The commands of this project. `make help` lists them.
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+
+# One target directory outside the clone, so that a fresh clone starts warm.
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/aesp/target
+export AESP_TOOLS ?= $(HOME)/.cache/aesp/tools
+export PATH := $(AESP_TOOLS)/bin:$(HOME)/.cargo/bin:$(PATH)
+# Where demo, bench and chaos leave their figures.
+export OUT ?= target/out
+
+.PHONY: help setup peers build check lint unit test demo bench fuzz coverage advisories clean
+
+help: ## Lists the commands.
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup:
+	@scripts/setup build
+
+peers: setup
+	@scripts/install-peers
+
+build: setup ## Builds the binary.
+	cargo build --release -p aesp-node
+
+demo: peers ## Shows one governed tool call and its refusals on real tools. ONCE=1 stops at the end.
+	cargo build --release -p aesp-node -p aesp-tests --bins
+	@mkdir -p $(OUT)
+	$(CARGO_TARGET_DIR)/release/aesp-demo $(if $(ONCE),--once) --out $(OUT)
+
+test: ## Lint, unit, integration and real-counterpart tests: what decides whether a change lands.
+	@scripts/setup test
+	@scripts/install-peers
+	$(MAKE) check
+
+check: lint unit
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo deny --log-level error check bans licenses sources
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+
+unit:
+	cargo nextest run --workspace --locked
+	cargo test --doc --workspace --locked --quiet
+
+bench: setup ## Measures a bare relay and the governed path in one run.
+	cargo build --release -p aesp-node -p aesp-tests --bins
+	@mkdir -p $(OUT)
+	$(CARGO_TARGET_DIR)/release/aesp-bench --out $(OUT)
+
+fuzz: ## Runs every fuzz target for a minute each (SECONDS=60).
+	@scripts/fuzz
+
+coverage: ## Line coverage of the decision code.
+	@scripts/coverage
+
+advisories: ## Known vulnerabilities in dependencies; needs the network.
+	cargo deny check advisories
+
+clean: ## Removes the figures; the target directory stays.
+	rm -rf target/out
