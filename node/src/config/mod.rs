@@ -1,0 +1,17 @@
+//! One TOML file, `AESP_<SECTION>__<KEY>` variables, then flags: parsed, validated, and only then used.
+
+mod default;
+mod error;
+mod load;
+mod model;
+mod nearest;
+mod origin;
+mod validate;
+
+pub use default::DEFAULT_FILE;
+pub use error::Error;
+pub use load::{Sources, load};
+pub use model::{Config, Engine, Keys, Limits, Listen, Log, LogFormat, Node, Store, Tls, Tokens};
+
+#[cfg(test)]
+mod tests;

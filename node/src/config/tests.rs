@@ -1,0 +1,94 @@
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+fn load_text(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("aesp.toml");
+    std::fs::write(&file, text).unwrap();
+    let environment = environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    let sources = Sources { file: Some(file), environment, flags: Vec::new() };
+    load(&sources).map_err(|error| error.to_string().replace(&format!("{}/", folder.path().display()), ""))
+}
+
+#[test]
+fn the_printed_default_is_the_default() {
+    let printed: Config = toml::from_str(DEFAULT_FILE).unwrap();
+    assert_eq!(printed, Config::default());
+}
+
+#[test]
+fn later_sources_win() {
+    let text = "[listen]\ngrpc = \"127.0.0.1:1\"\nhttps = \"127.0.0.1:2\"\nmetrics = \"127.0.0.1:3\"\n";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("aesp.toml");
+    std::fs::write(&file, text).unwrap();
+    let sources = Sources {
+        file: Some(file),
+        environment: [
+            ("AESP_LISTEN__HTTPS", "127.0.0.1:20"),
+            ("AESP_LISTEN__METRICS", "127.0.0.1:30"),
+            ("AESP_API_KEY", "not a setting"),
+        ]
+        .map(|(name, value)| (name.into(), value.into()))
+        .into(),
+        flags: vec![("listen.metrics".into(), "--listen-metrics".into(), "127.0.0.1:300".into())],
+    };
+    let listen = load(&sources).unwrap().listen;
+    assert_eq!((listen.grpc.port(), listen.https.port(), listen.metrics.port()), (1, 20, 300));
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line_and_the_nearest() {
+    let error = load_text("[node]\nname = \"a\"\n\n[tls]\ncertifcate = \"x\"\n", &[]).unwrap_err();
+    assert_eq!(error, "aesp.toml:5: unknown key `tls.certifcate`; did you mean `tls.certificate`?");
+    let error = load_text("\n[stoer]\npath = \"memory\"\n", &[]).unwrap_err();
+    assert_eq!(error, "aesp.toml:2: unknown key `stoer`; did you mean `store`?");
+    let error = load_text("", &[("AESP_TLS__KYE", "x")]).unwrap_err();
+    assert_eq!(error, "environment variable AESP_TLS__KYE: unknown key `tls.kye`; did you mean `tls.key`?");
+}
+
+#[test]
+fn a_wrong_value_says_what_would_be_right() {
+    let error = load_text("[limits]\nconnections = \"many\"\n", &[]).unwrap_err();
+    assert!(
+        error.starts_with("aesp.toml:2: `limits.connections` is string \"many\"; it must be "),
+        "{error}"
+    );
+    let error = load_text("[limits]\n\nhandshake_timeout_ms = 1\n", &[]).unwrap_err();
+    assert_eq!(error, "aesp.toml:3: `limits.handshake_timeout_ms` is \"1\"; it must be from 100 to 60000");
+    let error = load_text("[listen]\ngrpc = \"localhost\"\n", &[]).unwrap_err();
+    assert!(
+        error.contains("aesp.toml:2: `listen.grpc` is \"localhost\"; it must be an address with a port"),
+        "{error}"
+    );
+    let error = load_text("[log]\nformat = \"xml\"\n", &[]).unwrap_err();
+    assert_eq!(error, "aesp.toml:2: `log.format` is \"xml\"; it must be one of json, text");
+    let error = load_text("[store]\npath = \"postgres:x\"\n", &[]).unwrap_err();
+    assert!(error.ends_with("it must be `lmdb:PATH` or `memory`"), "{error}");
+    let error = load_text("", &[("AESP_LIMITS__CONNECTIONS", "0")]).unwrap_err();
+    assert!(
+        error.starts_with("environment variable AESP_LIMITS__CONNECTIONS: `limits.connections` is \"0\""),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_not_toml_is_refused_with_its_line() {
+    let error = load_text("[node]\nname = \"a\nx", &[]).unwrap_err();
+    assert!(error.starts_with("aesp.toml:2: not valid TOML: "), "{error}");
+}
+
+#[test]
+fn paths_are_seen_from_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("aesp.toml");
+    std::fs::write(&file, "[tls]\nkey = \"pki/k.pem\"\ncrls = [\"a.crl\"]\n").unwrap();
+    let environment = [("AESP_TLS__CERTIFICATE".into(), "here.pem".into())].into();
+    let config = load(&Sources { file: Some(file), environment, flags: Vec::new() }).unwrap();
+    assert_eq!(config.tls.key, folder.path().join("pki/k.pem"));
+    assert_eq!(config.tls.crls, [folder.path().join("a.crl")]);
+    assert_eq!(config.tls.certificate, PathBuf::from("here.pem"));
+    assert_eq!(config.store.engine(), Some(Engine::Lmdb(folder.path().join("aesp-data/store"))));
+    assert_eq!(config.keys.master_key_file.file_name(), Path::new("master.key").file_name());
+}

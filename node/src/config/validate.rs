@@ -1,0 +1,98 @@
+use std::{fmt::Display, ops::RangeInclusive, path::PathBuf};
+
+use tracing_subscriber::EnvFilter;
+
+use super::{
+    Config, Engine, Error,
+    load::Loaded,
+    origin::{Origin, beside},
+};
+
+/// Checks every value and turns the file's relative paths into paths beside the file.
+pub(super) fn validate(mut config: Config, loaded: &Loaded) -> Result<Config, Error> {
+    let check = Check { loaded };
+    let limits = &config.limits;
+    check.name("node.name", &config.node.name)?;
+    check.range("store.map_size_gib", config.store.map_size_gib, 1..=16_384)?;
+    check.range("tokens.access_ttl_seconds", config.tokens.access_ttl_seconds, 60..=3_600)?;
+    check.range("tokens.refresh_ttl_seconds", config.tokens.refresh_ttl_seconds, 60..=90 * 86_400)?;
+    check.filled("tokens.issuer", &config.tokens.issuer)?;
+    check.filled("tokens.audience", &config.tokens.audience)?;
+    check.range("limits.connections", limits.connections, 1..=1_000_000)?;
+    check.range("limits.handshake_timeout_ms", limits.handshake_timeout_ms, 100..=60_000)?;
+    check.range("limits.message_bytes", limits.message_bytes, 65_536..=64 << 20)?;
+    check.range("limits.streams_per_connection", limits.streams_per_connection, 1..=1_000_000)?;
+    check.range("limits.connection_age_seconds", limits.connection_age_seconds, 10..=30 * 86_400)?;
+    check.range("limits.calls_in_flight", limits.calls_in_flight, 1..=10_000_000)?;
+    check.range("limits.drain_seconds", limits.drain_seconds, 0..=3_600)?;
+    if let Err(error) = EnvFilter::try_new(&config.log.level) {
+        return check.invalid(
+            "log.level",
+            &config.log.level,
+            format!("a filter such as `info` or `info,aesp_session=debug` ({error})"),
+        );
+    }
+
+    config.store.path = match config.store.engine() {
+        Some(Engine::Memory) => config.store.path,
+        Some(Engine::Lmdb(path)) => format!("lmdb:{}", check.beside("store.path", path).display()),
+        None => return check.invalid("store.path", &config.store.path, "`lmdb:PATH` or `memory`"),
+    };
+    config.node.data_dir = check.beside("node.data_dir", config.node.data_dir);
+    config.keys.master_key_file = check.beside("keys.master_key_file", config.keys.master_key_file);
+    config.tls.certificate = check.beside("tls.certificate", config.tls.certificate);
+    config.tls.key = check.beside("tls.key", config.tls.key);
+    config.tls.client_ca = check.beside("tls.client_ca", config.tls.client_ca);
+    config.tls.crls = config.tls.crls.into_iter().map(|path| check.beside("tls.crls", path)).collect();
+    Ok(config)
+}
+
+struct Check<'a> {
+    loaded: &'a Loaded,
+}
+
+impl Check<'_> {
+    fn invalid<T>(&self, key: &str, found: impl Display, expected: impl Into<String>) -> Result<T, Error> {
+        let origin = self.loaded.origin(&split(key));
+        Err(Error::Invalid {
+            origin,
+            key: key.into(),
+            found: format!("\"{found}\""),
+            expected: expected.into(),
+        })
+    }
+
+    fn range(&self, key: &str, value: u32, allowed: RangeInclusive<u32>) -> Result<(), Error> {
+        if allowed.contains(&value) {
+            return Ok(());
+        }
+        self.invalid(key, value, format!("from {} to {}", allowed.start(), allowed.end()))
+    }
+
+    fn filled(&self, key: &str, value: &str) -> Result<(), Error> {
+        if value.trim().is_empty() { self.invalid(key, value, "not empty") } else { Ok(()) }
+    }
+
+    fn name(&self, key: &str, value: &str) -> Result<(), Error> {
+        let ordinary = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if (1..=63).contains(&value.len()) && value.chars().all(ordinary) {
+            return Ok(());
+        }
+        self.invalid(key, value, "1 to 63 letters, digits, `-`, `_` or `.`")
+    }
+
+    /// A path in the file is seen from the file; one in a variable or flag, from the working directory.
+    fn beside(&self, key: &str, path: PathBuf) -> PathBuf {
+        match self.loaded.origin(&split(key)) {
+            Origin::Line(file, _) => beside(&file, &path),
+            Origin::Flag(_) | Origin::Variable(_) => path,
+            Origin::Default => {
+                self.loaded.file.as_deref().map_or_else(|| path.clone(), |file| beside(file, &path))
+            }
+        }
+    }
+}
+
+fn split(key: &str) -> Vec<String> {
+    key.split('.').map(str::to_owned).collect()
+}

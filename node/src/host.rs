@@ -1,0 +1,39 @@
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tonic::service::Routes;
+
+/// Tells whether the node can serve now, or why not.
+pub type ReadinessProbe = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// Hears of every refused handshake: where it came from and a constant reason, such as `expired`.
+pub type RefusalObserver = Arc<dyn Fn(IpAddr, &'static str) + Send + Sync>;
+
+/// What the wiring hands to the listeners.
+pub struct Host {
+    /// The gRPC services, behind their guard.
+    pub routes: Routes,
+    /// Returns the public signing keys (RFC 7517).
+    pub jwks: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Asked by `/readyz` and the gRPC health service.
+    pub ready: ReadinessProbe,
+    /// What `/metrics` shows; the listeners add their own.
+    pub registry: prometheus::Registry,
+    /// Ends the components in order.
+    pub drain: Box<dyn Drain>,
+    /// Told of refused handshakes, for the audit log.
+    pub refused: RefusalObserver,
+}
+
+/// The parts of an orderly shutdown that belong to the components. Each step is bounded by the caller.
+#[async_trait]
+pub trait Drain: Send + Sync {
+    /// Tells every connected Runtime to finish its calls within `grace` and to connect elsewhere.
+    async fn send_runtimes_away(&self, grace: Duration);
+
+    /// Refuses new calls and returns when none runs any more.
+    async fn finish_calls(&self);
+
+    /// Writes what is pending and closes the store.
+    async fn close(&self);
+}

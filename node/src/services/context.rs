@@ -1,0 +1,118 @@
+use std::sync::Arc;
+
+use aesp_audit::Recorder;
+use aesp_call::{Access, Authenticator, Caller, Calls, Granted, Source, Views};
+use aesp_identity::Tokens;
+use aesp_proto::{
+    Clock, Entropy, Error, ErrorCode, Operation, TenantId,
+    v1::{EventType, Outcome},
+};
+use aesp_runtime::Runtimes;
+use aesp_session::Sessions;
+use aesp_storage::{Store, Transaction};
+use aesp_tenant::Tenants;
+use futures::future::BoxFuture;
+use tonic::{Request, Status};
+
+/// What the services share. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) store: Store,
+    pub(crate) views: Views,
+    pub(crate) authenticator: Authenticator,
+    pub(crate) access: Access,
+    pub(crate) recorder: Recorder,
+    pub(crate) tokens: Tokens,
+    pub(crate) tenants: Tenants,
+    pub(crate) sessions: Sessions,
+    pub(crate) runtimes: Runtimes,
+    pub(crate) calls: Calls,
+    pub(crate) entropy: Entropy,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// A request that the guard let through.
+pub(crate) struct Entry<T> {
+    pub(crate) caller: Caller,
+    pub(crate) action: String,
+    pub(crate) message: T,
+}
+
+/// Takes what the guard found out of the request.
+pub(crate) fn enter<T>(request: Request<T>) -> Result<Entry<T>, Status> {
+    let (_, extensions, message) = request.into_parts();
+    let caller = extensions.get::<Caller>().cloned();
+    let operation = extensions.get::<Operation>().cloned();
+    match (caller, operation) {
+        (Some(caller), Some(operation)) => Ok(Entry { caller, action: operation.action, message }),
+        // Only a wiring mistake gets here: fail closed.
+        _ => Err(Error::new(ErrorCode::AuthenticationFailed, "the request was not authenticated").into()),
+    }
+}
+
+/// Takes the source of a request that needs no authentication.
+pub(crate) fn source<T>(request: &Request<T>) -> Source {
+    request.extensions().get::<Source>().cloned().unwrap_or_default()
+}
+
+impl Context {
+    /// Resolves the tenant that a request names by id or name; empty is the caller's own.
+    pub(crate) async fn tenant(&self, caller: &Caller, named: &str) -> Result<TenantId, Error> {
+        if named.is_empty() {
+            return Ok(caller.tenant());
+        }
+        if let Ok(id) = named.parse::<TenantId>() {
+            return Ok(id);
+        }
+        let name = named.to_owned();
+        let found = self
+            .store
+            .run(move |tx| {
+                let name = name.clone();
+                Box::pin(async move { Ok::<_, Error>(aesp_tenant::resolve(tx, &name).await?) })
+            })
+            .await?;
+        found.ok_or_else(aesp_call::tenant_access_denied)
+    }
+
+    /// Permits the RPC's own action on the tenant that the request names.
+    pub(crate) async fn grant<T>(&self, entry: &Entry<T>, tenant: &str) -> Result<Granted, Error> {
+        // An unknown name is refused like another's tenant, with a record.
+        let target = match self.tenant(&entry.caller, tenant).await {
+            Ok(target) => target,
+            Err(error) if error.code() == ErrorCode::TenantAccessDenied => TenantId::from_bytes([0xff; 16]),
+            Err(error) => return Err(error),
+        };
+        self.access.permit_tenant(&entry.caller, &entry.action, target).await
+    }
+
+    /// Performs a change and records it, in one transaction; when this returns, every decision sees it.
+    pub(crate) async fn change<T, F>(&self, granted: &Granted, resource: String, body: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'t> Fn(&'t Transaction) -> BoxFuture<'t, Result<T, Error>> + Send + Sync + 'static,
+    {
+        let events = granted.changed(resource);
+        let body = Arc::new(body);
+        let value = self
+            .recorder
+            .record(move |tx| {
+                let (events, body) = (events.clone(), Arc::clone(&body));
+                Box::pin(async move { Ok::<_, Error>((body(tx).await?, events)) })
+            })
+            .await?;
+        self.views.refresh(granted.tenant()).await?;
+        Ok(value)
+    }
+
+    /// Reads under a grant, and records that it was read.
+    pub(crate) async fn read<T, F>(&self, granted: &Granted, resource: String, body: F) -> Result<T, Error>
+    where
+        T: Send,
+        F: for<'t> Fn(&'t Transaction) -> BoxFuture<'t, Result<T, Error>> + Send + Sync,
+    {
+        let value = self.store.run(body).await?;
+        self.recorder.append(vec![granted.event(EventType::DataAccess, Outcome::Success, resource)]).await?;
+        Ok(value)
+    }
+}
