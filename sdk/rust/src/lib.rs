@@ -8,6 +8,7 @@ mod endpoint;
 mod failure;
 mod pool;
 mod retry;
+mod runtime;
 mod session;
 mod stream;
 mod tls;
@@ -21,6 +22,9 @@ pub use credentials::Credentials;
 pub use endpoint::Endpoint;
 pub use failure::ToolFailure;
 pub use retry::Retry;
+pub use runtime::{
+    CallContext, Chunks, Runtime, RuntimeBuilder, RuntimeHandle, RuntimeState, RuntimeStatus, Tool,
+};
 pub use session::Session;
 pub use stream::{CallStream, StreamPart};
 pub use tls::Tls;

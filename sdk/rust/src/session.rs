@@ -38,6 +38,11 @@ impl Session {
         }
     }
 
+    /// Returns a session that is known to exist, without asking the Host.
+    pub(crate) fn existing(client: Client, id: String, tenant_id: String) -> Self {
+        Self { client, id, tenant_id, expires_at: Timestamp::default() }
+    }
+
     /// Returns the session's id.
     #[must_use]
     pub fn id(&self) -> &str {

@@ -1,0 +1,344 @@
+//! One connection to one node: announced, then served until either side ends it.
+
+use std::{sync::Arc, time::Duration};
+
+use aesp_proto::{
+    DispatchId, Error, ErrorCode,
+    v1::{
+        AnnounceRuntimeResponse, CancelCall, DispatchReport, Draining, FulfillToolsResponse, Heartbeat,
+        HostFrame, RuntimeFrame, host_frame, runtime_frame::Frame,
+        runtime_service_client::RuntimeServiceClient,
+    },
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tracing::{debug, info, warn};
+
+use crate::{
+    endpoint::Endpoint,
+    failure::ToolFailure,
+    retry::backoff,
+    runtime::{
+        lease::{Beat, Lease},
+        serve,
+        shared::{Shared, lock, same_tool},
+        status::RuntimeState,
+    },
+    transport::Connection,
+};
+
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+const OUTGOING_FRAMES: usize = 1024;
+const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(5);
+/// A link that is silent for so many heartbeats is given up.
+const SILENT_HEARTBEATS: u32 = 6;
+const REOFFER_BASE: Duration = Duration::from_secs(2);
+const REOFFER_LONGEST: Duration = Duration::from_secs(60);
+const MAX_FRAME_BYTES: usize = 32 << 20;
+
+/// Why a connection ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// It was left on purpose, with nothing open.
+    Left,
+    /// It broke, or the Host ended it.
+    Lost(Error),
+}
+
+/// What the Runtime's own loop hears of a connection that still serves.
+#[derive(Debug)]
+pub(crate) struct AskedToLeave {
+    pub(crate) generation: u64,
+}
+
+pub(crate) struct Link {
+    shared: Arc<Shared>,
+    generation: u64,
+    endpoint: Endpoint,
+    outgoing: mpsc::Sender<RuntimeFrame>,
+    incoming: Streaming<HostFrame>,
+    lease: Lease,
+    heartbeat: Duration,
+    leaving: Option<Leaving>,
+    rejected: u32,
+    reoffer_at: Option<Instant>,
+}
+
+/// A connection that takes no new calls.
+struct Leaving {
+    /// The heartbeat that was sent after the word; once answered, no call is on its way any more.
+    sequence: u64,
+    answered: bool,
+    until: Option<Instant>,
+}
+
+impl Link {
+    /// Announces the Runtime over a fresh connection, and offers its tools.
+    pub(crate) async fn open(
+        shared: &Arc<Shared>,
+        endpoint: &Endpoint,
+        connection: &Connection,
+        generation: u64,
+    ) -> Result<Self, Error> {
+        let (outgoing, frames) = mpsc::channel(OUTGOING_FRAMES);
+        send(&outgoing, Frame::Announce(shared.announcement.clone()));
+        let mut client = RuntimeServiceClient::new(connection.channel())
+            .max_decoding_message_size(MAX_FRAME_BYTES)
+            .max_encoding_message_size(MAX_FRAME_BYTES);
+        let handshake = async {
+            let mut incoming = client.connect(ReceiverStream::new(frames)).await?.into_inner();
+            let first = incoming.message().await?;
+            Ok::<_, tonic::Status>((incoming, first))
+        };
+        let (incoming, first) = timeout(HANDSHAKE_LIMIT, handshake)
+            .await
+            .map_err(|_| lost("the Host did not answer the announcement"))?
+            .map_err(|status| Error::from_status(&status))?;
+        let announced = match first.and_then(|frame| frame.frame) {
+            Some(host_frame::Frame::Announced(announced)) => announced,
+            Some(host_frame::Frame::Error(refusal)) => return Err(Error::from_details(refusal)),
+            Some(host_frame::Frame::GoAway(go)) => {
+                return Err(lost(&format!("the node goes away: {}", go.reason)));
+            }
+            _ => return Err(lost("the Host did not answer the announcement")),
+        };
+        let heartbeat = match announced.heartbeat_ms {
+            0 => DEFAULT_HEARTBEAT,
+            ms => Duration::from_millis(ms.into()),
+        };
+        let lease = Lease::new(
+            Duration::from_millis(announced.lease_ms.into()),
+            Instant::now(),
+            shared.entropy.below(u64::MAX),
+        );
+        let link = Self {
+            shared: Arc::clone(shared),
+            generation,
+            endpoint: endpoint.clone(),
+            outgoing,
+            incoming,
+            lease,
+            heartbeat,
+            leaving: None,
+            rejected: 0,
+            reoffer_at: None,
+        };
+        link.introduce(&announced);
+        Ok(link)
+    }
+
+    /// Reports what this process has seen before, offers the tools, and delivers what was not acknowledged.
+    fn introduce(&self, announced: &AnnounceRuntimeResponse) {
+        info!(endpoint = %self.endpoint, connection = announced.connection_id, "runtime announced");
+        let shared = &self.shared;
+        if self.generation > 0 {
+            let (seen, running) = shared.ledger().report();
+            let bytes = |ids: Vec<DispatchId>| ids.iter().map(|id| id.as_bytes().to_vec()).collect();
+            send(
+                &self.outgoing,
+                Frame::Report(DispatchReport { seen: bytes(seen), running: bytes(running) }),
+            );
+        }
+        shared.status.send_modify(|status| {
+            status.state = RuntimeState::Serving;
+            status.endpoint = Some(self.endpoint.clone());
+            status.connection_id.clone_from(&announced.connection_id);
+            status.fulfilled.clear();
+            status.rejected.clear();
+            status.last_error = None;
+        });
+        // Joined before the names are read, so that a tool offered in between is offered twice and not never.
+        shared.join(self.generation, self.outgoing.clone());
+        drop(self.outgoing.try_send(shared.fulfill(shared.tool_names())));
+        let live = shared.live();
+        let held = shared.ledger().redeliver(self.generation, |generation| {
+            generation != self.generation && live.contains(&generation)
+        });
+        if !held.is_empty() {
+            info!(results = held.len(), "unacknowledged results are delivered again");
+            let outgoing = self.outgoing.clone();
+            shared.calls.spawn(async move {
+                for result in held {
+                    if outgoing.send(RuntimeFrame { frame: Some(Frame::Result(result)) }).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    }
+
+    /// Serves the connection until it ends.
+    pub(crate) async fn serve(mut self, events: mpsc::UnboundedSender<AskedToLeave>) -> End {
+        let end = self.run(&events).await;
+        self.shared.leave(self.generation);
+        let gone = ToolFailure::of_type(ToolFailure::TRANSPORT_ERROR, "the connection to the Host ended");
+        self.shared.ledger().stop_streams(self.generation, &gone);
+        self.shared.progress.send_replace(());
+        end
+    }
+
+    async fn run(&mut self, events: &mpsc::UnboundedSender<AskedToLeave>) -> End {
+        let mut beats = interval(self.heartbeat);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut progress = self.shared.progress.subscribe();
+        let drain = self.shared.drain.clone();
+        loop {
+            if self.may_leave() {
+                return End::Left;
+            }
+            let reoffer = self.reoffer_at;
+            let leaving = self.leaving.is_some();
+            tokio::select! {
+                frame = self.incoming.message() => match frame {
+                    Ok(Some(frame)) => {
+                        if let Some(end) = self.take(frame, events) {
+                            return end;
+                        }
+                    }
+                    Ok(None) if leaving => return End::Left,
+                    Ok(None) => return End::Lost(lost("the Host ended the connection")),
+                    Err(status) => return End::Lost(Error::from_status(&status)),
+                },
+                _ = beats.tick() => {
+                    if self.lease.silence(Instant::now()) > self.heartbeat * SILENT_HEARTBEATS {
+                        return End::Lost(lost("the Host is silent"));
+                    }
+                    self.ask();
+                }
+                () = at(reoffer) => {
+                    self.reoffer_at = None;
+                    let names = self.shared.status.borrow().rejected.keys().cloned().collect();
+                    drop(self.outgoing.try_send(self.shared.fulfill(names)));
+                }
+                () = drain.cancelled(), if !leaving => {
+                    let reason = lock(&self.shared.drain_reason).clone();
+                    self.leave(reason, None);
+                }
+                _ = progress.changed(), if leaving => {}
+                () = at(self.leaving.as_ref().and_then(|l| l.until)) => return End::Left,
+            }
+        }
+    }
+
+    fn take(&mut self, frame: HostFrame, events: &mpsc::UnboundedSender<AskedToLeave>) -> Option<End> {
+        if self.lease.hear(Instant::now()) {
+            warn!(endpoint = %self.endpoint, "the Host was silent for longer than its lease, calls are refused");
+            self.ask();
+        }
+        match frame.frame? {
+            host_frame::Frame::Call(call) => {
+                let refusal = self.lease.in_doubt().then(|| {
+                    let message = "the node was silent for longer than its lease; the tool did not run";
+                    ToolFailure::of_type(ToolFailure::UNAVAILABLE, message)
+                });
+                serve::accept(&self.shared, self.generation, call, refusal);
+            }
+            host_frame::Frame::Cancel(CancelCall { dispatch_id, reason }) => {
+                if let Ok(id) = DispatchId::from_slice(&dispatch_id) {
+                    let why = ToolFailure::of_type(
+                        ToolFailure::CANCELLED,
+                        format!("the call was cancelled: {reason}"),
+                    );
+                    self.shared.ledger().stop(id, why);
+                }
+            }
+            host_frame::Frame::Ack(ack) => {
+                if let Ok(id) = DispatchId::from_slice(&ack.dispatch_id) {
+                    self.shared.ledger().acknowledge(id);
+                    self.shared.progress.send_replace(());
+                }
+            }
+            host_frame::Frame::Heartbeat(beat) => match self.lease.beat(beat.sequence) {
+                Beat::Question => send(&self.outgoing, Frame::Heartbeat(beat)),
+                Beat::Answer => {
+                    if let Some(leaving) = &mut self.leaving {
+                        leaving.answered |= beat.sequence >= leaving.sequence;
+                    }
+                }
+                Beat::Echo => {}
+            },
+            host_frame::Frame::GoAway(go) => {
+                info!(endpoint = %self.endpoint, reason = go.reason, grace_ms = go.grace_ms, "the Host asks to leave");
+                drop(events.send(AskedToLeave { generation: self.generation }));
+                if self.leaving.is_none() {
+                    let grace = Duration::from_millis(go.grace_ms.into());
+                    self.leave(go.reason, (go.grace_ms > 0).then(|| Instant::now() + grace));
+                }
+            }
+            host_frame::Frame::Fulfilled(answer) => self.fulfilled(answer),
+            host_frame::Frame::Error(refusal) => return Some(End::Lost(Error::from_details(refusal))),
+            host_frame::Frame::Announced(_)
+            | host_frame::Frame::Registered(_)
+            | host_frame::Frame::Credits(_) => debug!("frame of the host needs no answer"),
+        }
+        None
+    }
+
+    fn fulfilled(&mut self, answer: FulfillToolsResponse) {
+        for refused in &answer.rejected {
+            warn!(
+                tool = refused.name,
+                reason = refused.reason,
+                "the Host does not let this Runtime fulfil a tool"
+            );
+        }
+        self.shared.status.send_modify(|status| {
+            for name in answer.fulfilled {
+                status.rejected.retain(|rejected, _| !same_tool(rejected, &name));
+                status.fulfilled.insert(name);
+            }
+            for refused in answer.rejected {
+                status.fulfilled.retain(|fulfilled| !same_tool(&refused.name, fulfilled));
+                status.rejected.insert(refused.name, refused.reason);
+            }
+        });
+        // An administrator may allow later what is refused now.
+        if self.shared.status.borrow().rejected.is_empty() {
+            self.rejected = 0;
+        } else {
+            self.rejected += 1;
+            let pause = backoff(REOFFER_BASE, REOFFER_LONGEST, self.rejected, &self.shared.entropy);
+            self.reoffer_at = Some(Instant::now() + pause);
+        }
+    }
+
+    fn leave(&mut self, reason: String, until: Option<Instant>) {
+        send(&self.outgoing, Frame::Draining(Draining { reason }));
+        let sequence = self.ask();
+        self.leaving = Some(Leaving { sequence, answered: false, until });
+    }
+
+    fn may_leave(&self) -> bool {
+        let Some(leaving) = &self.leaving else { return false };
+        leaving.answered && self.shared.ledger().open(self.generation) == 0
+    }
+
+    fn ask(&mut self) -> u64 {
+        let sequence = self.lease.ask();
+        let beat = Heartbeat { sequence, sent_at_ms: self.shared.clock.now().0 };
+        send(&self.outgoing, Frame::Heartbeat(beat));
+        sequence
+    }
+}
+
+/// Sends what may be lost with the connection; never waits, because the reader of a link must go on reading.
+fn send(outgoing: &mpsc::Sender<RuntimeFrame>, frame: Frame) {
+    if outgoing.try_send(RuntimeFrame { frame: Some(frame) }).is_err() {
+        debug!("a frame was dropped, the connection is busy or gone");
+    }
+}
+
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn lost(reason: &str) -> Error {
+    Error::new(ErrorCode::TransportError, reason)
+}
