@@ -28,7 +28,7 @@ fn builder(pki: &Pki) -> RuntimeBuilder {
 }
 
 fn start(builder: RuntimeBuilder) -> (RuntimeHandle, Run) {
-    let runtime = builder.build().unwrap();
+    let runtime = builder.build().expect("is complete");
     (runtime.handle(), tokio::spawn(runtime.run()))
 }
 
@@ -38,16 +38,17 @@ async fn until(
     holds: impl FnMut(&RuntimeStatus) -> bool,
 ) -> RuntimeStatus {
     let mut status = handle.status();
-    let status = soon(what, status.wait_for(holds)).await.unwrap();
+    let status = soon(what, status.wait_for(holds)).await.expect("runs");
     status.clone()
 }
 
 fn content(result: &ToolResult) -> Value {
-    serde_json::from_slice(&result.result.as_ref().unwrap().content_json).unwrap()
+    let result = result.result.as_ref().expect("has a result");
+    serde_json::from_slice(&result.content_json).expect("is JSON")
 }
 
 fn failure(result: &ToolResult) -> ToolFailure {
-    result.result.clone().unwrap().error.expect("failed").into()
+    result.result.clone().expect("has a result").error.expect("failed").into()
 }
 
 #[tokio::test]
