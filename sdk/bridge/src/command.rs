@@ -1,5 +1,6 @@
-use std::{collections::BTreeMap, env, ffi::OsString, path::PathBuf, process::Stdio};
+use std::{collections::BTreeMap, env, ffi::OsString, path::PathBuf};
 
+use process_wrap::tokio::{CommandWrap, KillOnDrop, ProcessGroup};
 use tokio::process::Command;
 
 use crate::Error;
@@ -33,7 +34,15 @@ impl McpCommand {
         Ok(Self { program, args: line.collect(), ..Self::default() })
     }
 
-    pub(crate) fn to_command(&self) -> Command {
+    /// Returns the command in a process group of its own: Ctrl-C at a terminal reaches us only, and what a wrapper script
+    /// started is signalled with it.
+    pub(crate) fn to_group(&self) -> CommandWrap {
+        let mut group = CommandWrap::from(self.to_command());
+        group.wrap(ProcessGroup::leader()).wrap(KillOnDrop);
+        group
+    }
+
+    fn to_command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.args).env_clear();
         let inherited = INHERITED.into_iter().chain(self.inherit.iter().map(String::as_str));
@@ -42,8 +51,6 @@ impl McpCommand {
         if let Some(folder) = &self.folder {
             command.current_dir(folder);
         }
-        // A group of its own, so that Ctrl-C at a terminal reaches us only, and we stop it in order.
-        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 }

@@ -62,7 +62,7 @@ impl Server {
     /// Starts the server and waits until it has introduced itself.
     pub(crate) async fn start(command: &McpCommand) -> Result<Self, Error> {
         let program = command.program.clone();
-        let (child, errors) = TokioChildProcess::builder(command.to_command())
+        let (child, errors) = TokioChildProcess::builder(command.to_group())
             .stderr(std::process::Stdio::piped())
             .spawn()
             .map_err(|source| Error::Spawn { program: program.clone(), source })?;
