@@ -1,1 +1,41 @@
-//! storage.
+//! The store of the AESP Host: strictly serializable transactions over ordered byte keys, on an embedded engine (LMDB) or in
+//! memory; typed rows sealed under their tenant's data key; tenant keys wrapped by a master key.
+
+mod blind;
+mod engine;
+mod error;
+mod key;
+mod key_codec;
+mod key_file;
+mod keyring;
+mod limits;
+mod overlay;
+mod position;
+mod provider;
+mod range;
+mod raw;
+mod request;
+mod row;
+mod runner;
+mod seal;
+mod store;
+mod tenant_keys;
+mod transaction;
+
+pub use blind::Blind;
+pub use engine::{
+    AtomicOp, Commit, Engine, FaultEngine, Faults, LmdbEngine, LmdbOptions, MemoryEngine, MemoryOptions, Mutation,
+    Observed, Snapshot, Turbulence, UnknownCommit, Versionstamp, Watch,
+};
+pub use error::Error;
+pub use key::{Kind, row_key};
+pub use key_codec::{KeyError, KeyReader, KeyWriter, RowKey, encode};
+pub use key_file::FileKeyProvider;
+pub use limits::{MAX_KEY_BYTES, MAX_ROW_BYTES, MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, TRANSACTION_TIME};
+pub use position::{SHARDS, revision_key, shard_of};
+pub use provider::KeyProvider;
+pub use range::Range;
+pub use row::{Row, Scan};
+pub use store::Store;
+pub use tenant_keys::TenantKeys;
+pub use transaction::Transaction;

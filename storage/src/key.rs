@@ -1,0 +1,169 @@
+// The key table. A key is `tenant (16 bytes) | kind (2 bytes, big-endian) | row key`. Kinds are only ever appended and never
+// used again for something else: they are in every store and every backup.
+//
+// Keys are plaintext in every engine and backup. A natural identifier (a name, an address) goes into one as a
+// `Blind` only.
+//
+// | kind                 | code | row key                                 |
+// |----------------------|------|-----------------------------------------|
+// | REQUEST              | 0001 | minute (8) · request id (16); PLATFORM  |
+// | SHARD                | 0002 | shard (2); PLATFORM                     |
+// | TENANT_KEYS          | 0003 | none                                    |
+// | REVISION             | 0004 | none                                    |
+// | INCARNATION          | 0005 | none; PLATFORM                          |
+// | CANARY               | 0006 | none; PLATFORM                          |
+// | CHUNK                | 0007 | kind (2) · row key · number (2)         |
+// | TENANT …             | 0010 | tenants and their configuration         |
+// | CONTRACT …           | 0020 | the catalogue                           |
+// | PRINCIPAL …          | 0030 | identity                                |
+// | ROLE …               | 0040 | policy                                  |
+// | SESSION …            | 0050 | sessions and outcomes                   |
+// | RUNTIME_REGISTRATION | 0060 | Runtimes                                |
+// | AUDIT_EVENT …        | 0070 | the audit log                           |
+
+use aesp_proto::TenantId;
+
+use crate::{Error, KeyWriter, RowKey, limits};
+
+/// What a row is: two bytes of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Kind(u16);
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $code:literal;)*) => {
+        impl Kind {
+            $($(#[$doc])* pub const $name: Self = Self($code);)*
+            /// Every kind with its name, in the order of the codes.
+            pub const ALL: &'static [(&'static str, Self)] = &[$((stringify!($name), Self($code)),)*];
+        }
+    };
+}
+
+// A macro, so that `ALL`, which the tests check for doubles, can't miss one.
+kinds! {
+    /// A transaction that committed, by its request id.
+    REQUEST = 0x0001;
+    /// Who owns a shard, at which epoch.
+    SHARD = 0x0002;
+    /// A tenant's keys, wrapped.
+    TENANT_KEYS = 0x0003;
+    /// How often the rights within a tenant have changed.
+    REVISION = 0x0004;
+    /// The last incarnation number given to a node.
+    INCARNATION = 0x0005;
+    /// Tells a wrong master key.
+    CANARY = 0x0006;
+    /// A part of a row that is too long for one value.
+    CHUNK = 0x0007;
+    /// A tenant.
+    TENANT = 0x0010;
+    /// A tenant by its name.
+    TENANT_NAME = 0x0011;
+    /// A configuration value.
+    CONFIG = 0x0012;
+    /// What a configuration value was before.
+    CONFIG_HISTORY = 0x0013;
+    /// A tool contract.
+    CONTRACT = 0x0020;
+    /// The active version of a contract.
+    ACTIVE_CONTRACT = 0x0021;
+    /// A user or account.
+    PRINCIPAL = 0x0030;
+    /// A principal by its name.
+    PRINCIPAL_NAME = 0x0031;
+    /// An API key.
+    API_KEY = 0x0032;
+    /// A family of refresh tokens.
+    REFRESH_FAMILY = 0x0033;
+    /// A key that signs access tokens.
+    SIGNING_KEY = 0x0034;
+    /// A token that was revoked before its time.
+    REVOKED_TOKEN = 0x0035;
+    /// The principal behind a client certificate.
+    CERTIFICATE_BINDING = 0x0036;
+    /// A role.
+    ROLE = 0x0040;
+    /// A role given to a principal.
+    ASSIGNMENT = 0x0041;
+    /// A policy.
+    POLICY = 0x0042;
+    /// A session.
+    SESSION = 0x0050;
+    /// The outcome of a call.
+    OUTCOME = 0x0051;
+    /// What a Runtime's certificate identity may serve.
+    RUNTIME_REGISTRATION = 0x0060;
+    /// An audit event.
+    AUDIT_EVENT = 0x0070;
+    /// A batch of audit events.
+    AUDIT_BATCH = 0x0071;
+    /// A writer of the audit log.
+    AUDIT_WRITER = 0x0072;
+    /// A key that signs the audit log.
+    AUDIT_KEY = 0x0073;
+}
+
+impl Kind {
+    /// Returns the code, as it stands in keys.
+    #[must_use]
+    pub const fn code(self) -> u16 {
+        self.0
+    }
+
+    /// Returns the two bytes of the code.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 2] {
+        self.0.to_be_bytes()
+    }
+}
+
+/// Returns what every key of this kind in this tenant starts with (18 bytes). For raw keys append to it.
+#[must_use]
+pub fn row_key(tenant: TenantId, kind: Kind, rest: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(PREFIX_BYTES + rest.len());
+    out.extend_from_slice(tenant.as_bytes());
+    out.extend_from_slice(&kind.to_bytes());
+    out.extend_from_slice(rest);
+    out
+}
+
+/// How many bytes come before the row key.
+pub(crate) const PREFIX_BYTES: usize = 18;
+
+/// Returns the key of a typed row.
+///
+/// # Errors
+/// [`Error::TooLarge`] if it has more than 500 bytes, or 496 less the prefix of a chunk where it could be chunked.
+pub(crate) fn typed<K: RowKey>(tenant: TenantId, kind: Kind, key: &K) -> Result<Vec<u8>, Error> {
+    let mut writer = KeyWriter::with_prefix(row_key(tenant, kind, &[]));
+    key.write(&mut writer);
+    let out = writer.finish();
+    // A chunk's key must fit as well: two bytes of kind and two of number more.
+    limits::check("key", out.len(), limits::MAX_KEY_BYTES - CHUNK_EXTRA_BYTES)?;
+    Ok(out)
+}
+
+const CHUNK_EXTRA_BYTES: usize = 4;
+
+/// Returns what the keys of the row's chunks start with.
+pub(crate) fn chunk_prefix(key: &[u8]) -> Vec<u8> {
+    let (tenant, rest) = key.split_at(16);
+    [tenant, &Kind::CHUNK.to_bytes(), rest].concat()
+}
+
+/// Returns the first key after all that start with `prefix`; for a prefix of nothing but 0xFF, the end of the key space.
+pub(crate) fn after_prefix(prefix: &[u8]) -> Vec<u8> {
+    let mut out = prefix.to_vec();
+    while let Some(last) = out.pop() {
+        if last < u8::MAX {
+            out.push(last + 1);
+            return out;
+        }
+    }
+    vec![u8::MAX; limits::MAX_KEY_BYTES + 1]
+}
+
+/// Returns the first key after this one.
+pub(crate) fn after(key: &[u8]) -> Vec<u8> {
+    [key, &[0]].concat()
+}

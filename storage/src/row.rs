@@ -1,0 +1,183 @@
+use std::sync::Arc;
+
+use aesp_proto::TenantId;
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    Error, Kind, MAX_ROW_BYTES, MAX_VALUE_BYTES, Range, RowKey, Transaction,
+    key::{self, PREFIX_BYTES, after, after_prefix, chunk_prefix, row_key},
+    limits,
+};
+
+/// A typed row. At rest it is JSON behind a version byte, sealed under the tenant's data key and bound to its place.
+pub trait Row: Serialize + DeserializeOwned + Send + Sync {
+    /// What the row is.
+    const KIND: Kind;
+    /// Whether it is sealed. Only rows without any secret or personal data may say no.
+    const SEALED: bool = true;
+    /// Where it is within the tenant and kind.
+    type Key: RowKey + Sync;
+}
+
+/// Which rows to return.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    /// What the encoded key starts with; empty for all rows of the kind.
+    pub prefix: Vec<u8>,
+    /// The encoded key of the last row seen (in reverse: before which to start).
+    pub after: Option<Vec<u8>>,
+    /// The most rows to return.
+    pub limit: usize,
+    /// From the last row backwards.
+    pub reverse: bool,
+}
+
+impl Default for Scan {
+    fn default() -> Self {
+        Self { prefix: Vec::new(), after: None, limit: 10_000, reverse: false }
+    }
+}
+
+// The first byte of a value says what follows.
+/// JSON.
+const PLAIN: u8 = 1;
+/// `nonce | ciphertext of JSON | tag`.
+const SEALED: u8 = 2;
+/// The length (4 bytes, big-endian) of one of the above, which lies in chunks.
+const CHUNKED: u8 = 3;
+
+impl Transaction {
+    /// Reads a row.
+    ///
+    /// # Errors
+    /// [`Error::KeyDestroyed`] if the tenant's keys are gone, [`Error::Damaged`] if the row is not what was written, or that
+    /// of [`get_raw`](Self::get_raw).
+    pub async fn get<R: Row>(&self, tenant: TenantId, key: &R::Key) -> Result<Option<R>, Error> {
+        let key = key::typed(tenant, R::KIND, key)?;
+        if R::SEALED {
+            // Both at once, so that the check of the keys costs no round trip of its own.
+            let (value, keys) = futures::future::join(self.get_raw(&key), self.tenant_keys(tenant)).await;
+            let Some(value) = value? else { return keys.map(|_| None) };
+            keys?;
+            return self.decode(tenant, &key, value).await.map(Some);
+        }
+        match self.get_raw(&key).await? {
+            Some(value) => self.decode(tenant, &key, value).await.map(Some),
+            None => {
+                self.state().whole.insert(key);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Writes a row, over the one that is there.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] if its JSON has more than about 9.9 MB, [`Error::KeyDestroyed`], [`Error::Encoding`], or that of
+    /// [`set_raw`](Self::set_raw).
+    pub async fn put<R: Row>(&self, tenant: TenantId, key: &R::Key, row: &R) -> Result<(), Error> {
+        let key = key::typed(tenant, R::KIND, key)?;
+        let json = serde_json::to_vec(row).map_err(|error| Error::Encoding(Arc::new(error)))?;
+        limits::check("row", json.len(), MAX_ROW_BYTES)?;
+        let value = if R::SEALED {
+            self.tenant_keys(tenant).await?.seal_after(&[SEALED], &key, &json)?
+        } else {
+            [&[PLAIN], json.as_slice()].concat()
+        };
+        self.write_row(key, value)
+    }
+
+    /// Removes a row, if it is there.
+    ///
+    /// # Errors
+    /// That of [`clear_raw`](Self::clear_raw).
+    pub async fn delete<R: Row>(&self, tenant: TenantId, key: &R::Key) -> Result<(), Error> {
+        let key = key::typed(tenant, R::KIND, key)?;
+        self.clear_raw(&key)?;
+        self.clear_chunks(&key)
+    }
+
+    /// Returns the rows whose keys start with a prefix, in the order of their keys.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn scan<R: Row>(&self, tenant: TenantId, scan: Scan) -> Result<Vec<(R::Key, R)>, Error> {
+        let keys = if R::SEALED { Some(self.tenant_keys(tenant).await?) } else { None };
+        let start = row_key(tenant, R::KIND, &scan.prefix);
+        let mut range = Range::new(start.as_slice(), after_prefix(&start)).limit(scan.limit).reverse(scan.reverse);
+        if let Some(cursor) = scan.after.map(|cursor| row_key(tenant, R::KIND, &cursor)) {
+            if scan.reverse {
+                range.end = range.end.min(cursor);
+            } else {
+                range.start = range.start.max(after(&cursor));
+            }
+        }
+        drop(keys);
+        let mut out = Vec::new();
+        for (key, value) in self.range_raw(range).await? {
+            let row_key = R::Key::decode(&key[PREFIX_BYTES..])
+                .map_err(|error| Error::damaged_row(format!("a key of kind {:04x}: {error}", R::KIND.code())))?;
+            out.push((row_key, self.decode(tenant, &key, value).await?));
+        }
+        Ok(out)
+    }
+
+    fn write_row(&self, key: Vec<u8>, value: Vec<u8>) -> Result<(), Error> {
+        self.clear_chunks(&key)?;
+        if value.len() <= MAX_VALUE_BYTES {
+            self.set(key.clone(), value.into())?;
+            self.state().whole.insert(key);
+            return Ok(());
+        }
+        let length = u32::try_from(value.len()).expect("MAX_ROW_BYTES is below 4 GB");
+        let prefix = chunk_prefix(&key);
+        let value = Bytes::from(value);
+        for (number, start) in (0_u16..).zip((0..value.len()).step_by(MAX_VALUE_BYTES)) {
+            let chunk = value.slice(start..value.len().min(start + MAX_VALUE_BYTES));
+            self.set([prefix.as_slice(), &number.to_be_bytes()].concat(), chunk)?;
+        }
+        self.state().whole.remove(&key);
+        self.set(key, [&[CHUNKED][..], &length.to_be_bytes()].concat().into())
+    }
+
+    /// Removes the row's chunks, unless it is known to have none.
+    fn clear_chunks(&self, key: &[u8]) -> Result<(), Error> {
+        if self.state().whole.contains(key) {
+            return Ok(());
+        }
+        let prefix = chunk_prefix(key);
+        self.clear_range_raw(&prefix, &after_prefix(&prefix))
+    }
+
+    async fn decode<R: Row>(&self, tenant: TenantId, key: &[u8], head: Bytes) -> Result<R, Error> {
+        let damaged = |what: &str| Error::damaged_row(format!("a row of kind {:04x} {what}", R::KIND.code()));
+        let value = match head.split_first() {
+            Some((&CHUNKED, length)) => {
+                let length = length.try_into().map(u32::from_be_bytes).map_err(|_| damaged("has a bad head"))?;
+                let value = self.read_chunks(key).await?;
+                if value.len() != length as usize {
+                    return Err(damaged("lacks a part"));
+                }
+                value
+            }
+            _ => {
+                self.state().whole.insert(key.to_vec());
+                head
+            }
+        };
+        let json = match value.split_first() {
+            Some((&SEALED, sealed)) if R::SEALED => {
+                Bytes::from(self.tenant_keys(tenant).await?.open(key, sealed)?)
+            }
+            Some((&PLAIN, _)) if !R::SEALED => value.slice(1..),
+            _ => return Err(damaged("has an unknown form")),
+        };
+        serde_json::from_slice(&json).map_err(|error| damaged(&format!("does not decode: {error}")))
+    }
+
+    async fn read_chunks(&self, key: &[u8]) -> Result<Bytes, Error> {
+        let chunks = self.range_raw(Range::prefix(&chunk_prefix(key))).await?;
+        Ok(chunks.into_iter().flat_map(|(_, chunk)| chunk).collect::<Vec<u8>>().into())
+    }
+}
