@@ -1,0 +1,117 @@
+use std::{collections::HashMap, sync::Arc};
+
+use cedar_policy::{
+    ActionConstraint, Effect, EntityUid, Policy, PolicyId, PolicySet, PrincipalConstraint, ResourceConstraint,
+};
+
+use crate::schema::{ActionIndex, vocabulary};
+
+/// A Cedar policy with where it comes from and what its annotations say.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) policy: Policy,
+    /// `role:NAME` or the policy's id.
+    pub(crate) source: Arc<str>,
+    pub(crate) obligation: Option<Arc<str>>,
+    /// What would lift this forbid.
+    pub(crate) remedy: Option<Remedy>,
+}
+
+/// What would lift a forbid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Remedy {
+    StepUp(Arc<str>),
+    Approval(Arc<str>),
+}
+
+impl Entry {
+    pub(crate) fn new(policy: Policy, source: Arc<str>) -> Self {
+        let note = |key: &str| policy.annotation(key).map(Arc::from);
+        let (obligation, remedy) = match policy.effect() {
+            Effect::Permit => (note("obligation"), None),
+            Effect::Forbid => {
+                (None, note("step_up").map(Remedy::StepUp).or_else(|| note("approval").map(Remedy::Approval)))
+            }
+        };
+        Self { obligation, remedy, policy, source }
+    }
+}
+
+/// Where in the index a policy lies: what its scope asks of principal, action and resource; `None` asks nothing.
+type Place = (Option<ActionIndex>, Option<EntityUid>, Option<EntityUid>);
+
+/// The policies of a tenant by their scopes, so that a decision evaluates only those that can apply.
+///
+/// A scope names at most one entity for principal and resource. A request is within it only if that entity is the principal
+/// (the resource) itself or one of its ancestors, all of which the request knows; so looking up each of them finds every
+/// policy that can apply. Policies in different places are disjoint, which makes evaluating place by place the same as
+/// evaluating all at once: any forbid denies, any permit permits otherwise.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    places: HashMap<Option<ActionIndex>, HashMap<Option<EntityUid>, HashMap<Option<EntityUid>, PolicySet>>>,
+    entries: HashMap<PolicyId, Entry>,
+}
+
+impl Index {
+    pub(crate) fn build(entries: impl IntoIterator<Item = Entry>) -> Self {
+        let mut index = Self::default();
+        for entry in entries {
+            for (action, principal, resource) in places(&entry.policy) {
+                let set = index.places.entry(action).or_default().entry(principal).or_default();
+                let set = set.entry(resource).or_default();
+                set.add(entry.policy.clone()).expect("ids are unique: source and number");
+            }
+            index.entries.insert(entry.policy.id().clone(), entry);
+        }
+        index
+    }
+
+    /// Returns the policies that can apply, in disjoint sets.
+    pub(crate) fn candidates<'a>(
+        &'a self,
+        action: ActionIndex,
+        principals: &'a [Option<EntityUid>],
+        resources: &'a [Option<EntityUid>],
+    ) -> impl Iterator<Item = &'a PolicySet> {
+        [None, Some(action)]
+            .into_iter()
+            .filter_map(|key| self.places.get(&key))
+            .flat_map(move |by_principal| principals.iter().filter_map(|key| by_principal.get(key)))
+            .flat_map(move |by_resource| resources.iter().filter_map(|key| by_resource.get(key)))
+    }
+
+    pub(crate) fn entry(&self, id: &PolicyId) -> Option<&Entry> {
+        self.entries.get(id)
+    }
+
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+}
+
+fn places(policy: &Policy) -> Vec<Place> {
+    let principal = match policy.principal_constraint() {
+        PrincipalConstraint::Any | PrincipalConstraint::Is(_) => None,
+        PrincipalConstraint::In(uid) | PrincipalConstraint::Eq(uid) | PrincipalConstraint::IsIn(_, uid) => {
+            Some(uid)
+        }
+    };
+    let resource = match policy.resource_constraint() {
+        ResourceConstraint::Any | ResourceConstraint::Is(_) => None,
+        ResourceConstraint::In(uid) | ResourceConstraint::Eq(uid) | ResourceConstraint::IsIn(_, uid) => {
+            Some(uid)
+        }
+    };
+    let mut actions: Vec<Option<ActionIndex>> = match policy.action_constraint() {
+        ActionConstraint::Any => vec![None],
+        ActionConstraint::Eq(uid) => members(&uid),
+        ActionConstraint::In(uids) => uids.iter().flat_map(members).collect(),
+    };
+    actions.sort_unstable();
+    actions.dedup();
+    actions.into_iter().map(|action| (action, principal.clone(), resource.clone())).collect()
+}
+
+fn members(uid: &EntityUid) -> Vec<Option<ActionIndex>> {
+    vocabulary().members(uid.id().unescaped()).into_iter().map(Some).collect()
+}
