@@ -3,7 +3,14 @@
 pub mod cli;
 pub mod config;
 mod host;
+mod listen;
+mod logs;
+mod metrics;
+mod serve;
+mod shutdown;
+pub mod tls;
 pub mod wiring;
 
 pub use config::Config;
 pub use host::{Drain, Host, ReadinessProbe, RefusalObserver};
+pub use serve::{Addresses, Node, serve};
