@@ -85,7 +85,8 @@ impl CallBuilder {
 
     /// Bounds the call; the contract's own time limit bounds it as well.
     pub fn timeout(mut self, limit: Duration) -> Self {
-        self.request.timeout_ms = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+        // 0 would stand for the contract's own limit.
+        self.request.timeout_ms = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX).max(1);
         self
     }
 

@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use aesp_proto::{Error, ErrorCode};
+use aesp_proto::Error;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
 use tonic::{Code, Status, body::Body};
@@ -51,7 +51,7 @@ impl Channel {
         let response = answer.map_err(|e| {
             debug!(error = %e, "connection broke during a request");
             pool.leave(&connection);
-            Error::new(ErrorCode::TransportError, "the connection to the Host broke").because(e)
+            connection.broken().because(e)
         })?;
         match (code(response.headers()), header) {
             (Some(Code::Unavailable), _) => pool.leave(&connection),

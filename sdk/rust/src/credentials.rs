@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,7 +26,7 @@ use tokio::{
 use tonic::{Code, Status, transport::Channel};
 use tracing::{debug, warn};
 
-use crate::pool::Pool;
+use crate::{flight::Failure, pool::Pool};
 
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
 const PAUSE_AFTER_FAILED_RENEWAL: Duration = Duration::from_secs(1);
@@ -60,7 +63,14 @@ pub(crate) struct Authenticator {
 enum Kind {
     Certificate,
     Token(HeaderValue),
-    ApiKey { key: SecretString, access: ArcSwapOption<Access>, refresh: Mutex<Refresh> },
+    ApiKey(Box<ApiKey>),
+}
+
+#[derive(Debug)]
+struct ApiKey {
+    key: SecretString,
+    access: ArcSwapOption<Access>,
+    refresh: Mutex<Refresh>,
 }
 
 #[derive(Debug)]
@@ -73,7 +83,13 @@ struct Access {
 #[derive(Debug, Default)]
 struct Refresh {
     token: Option<SecretString>,
-    not_before: Option<Instant>,
+    failure: Option<Failure>,
+}
+
+impl Refresh {
+    fn failed_since(&self, then: Option<Instant>) -> bool {
+        self.failure.as_ref().is_some_and(|failure| then.is_none_or(|then| failure.at >= then))
+    }
 }
 
 impl Authenticator {
@@ -81,60 +97,30 @@ impl Authenticator {
         let kind = match credentials {
             Credentials::Certificate => Kind::Certificate,
             Credentials::Token(token) => Kind::Token(bearer(token.expose_secret())?),
-            Credentials::ApiKey(key) => {
-                Kind::ApiKey { key, access: ArcSwapOption::empty(), refresh: Mutex::default() }
-            }
+            Credentials::ApiKey(key) => Kind::ApiKey(Box::new(ApiKey {
+                key,
+                access: ArcSwapOption::empty(),
+                refresh: Mutex::default(),
+            })),
         };
         Ok(Self { kind, rejections: AtomicU64::new(0) })
     }
 
     /// Returns the `authorization` header to send, if any.
     pub(crate) async fn header(&self, pool: &Pool) -> Result<Option<HeaderValue>, Error> {
-        let (key, access, refresh) = match &self.kind {
-            Kind::Certificate => return Ok(None),
-            Kind::Token(header) => return Ok(Some(header.clone())),
-            Kind::ApiKey { key, access, refresh } => (key, access, refresh),
-        };
-        let now = Instant::now();
-        let held = access.load_full().filter(|a| now < a.expires_at);
-        let mut renewal = match held {
-            Some(held) if now < held.renew_at => return Ok(Some(held.header.clone())),
-            Some(held) => match refresh.try_lock() {
-                Ok(renewal) if renewal.not_before.is_none_or(|at| now >= at) => renewal,
-                _ => return Ok(Some(held.header.clone())),
-            },
-            None => refresh.lock().await,
-        };
-        // Somebody may have renewed it while this task waited.
-        if let Some(held) = access.load_full().filter(|a| Instant::now() < a.renew_at) {
-            return Ok(Some(held.header.clone()));
-        }
-        match obtain(pool, key, renewal.token.take()).await {
-            Ok(tokens) => {
-                let fresh = Access::new(&tokens)?;
-                let header = fresh.header.clone();
-                renewal.token = Some(tokens.refresh_token).filter(|t| !t.is_empty()).map(SecretString::from);
-                renewal.not_before = None;
-                access.store(Some(fresh.into()));
-                Ok(Some(header))
-            }
-            Err(error) => match access.load_full().filter(|a| Instant::now() < a.expires_at) {
-                Some(held) => {
-                    warn!(%error, "access token could not be renewed ahead of its end");
-                    renewal.not_before = Some(Instant::now() + PAUSE_AFTER_FAILED_RENEWAL);
-                    Ok(Some(held.header.clone()))
-                }
-                None => Err(error),
-            },
+        match &self.kind {
+            Kind::Certificate => Ok(None),
+            Kind::Token(header) => Ok(Some(header.clone())),
+            Kind::ApiKey(key) => key.header(pool).await.map(Some),
         }
     }
 
     /// The Host refused this token: obtain another one next time.
     pub(crate) fn rejected(&self, header: &HeaderValue) {
-        if let Kind::ApiKey { access, .. } = &self.kind
-            && let Some(held) = access.load_full().filter(|a| a.header == *header)
+        if let Kind::ApiKey(key) = &self.kind
+            && let Some(held) = key.access.load_full().filter(|a| a.header == *header)
         {
-            access.compare_and_swap(&held, None);
+            key.access.compare_and_swap(&held, None);
             self.rejections.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -142,6 +128,47 @@ impl Authenticator {
     /// Returns how many tokens the Host has refused so far.
     pub(crate) fn rejections(&self) -> u64 {
         self.rejections.load(Ordering::Relaxed)
+    }
+}
+
+impl ApiKey {
+    async fn header(&self, pool: &Pool) -> Result<HeaderValue, Error> {
+        let now = Instant::now();
+        let mut renewal = match self.valid() {
+            Some(held) if now < held.renew_at => return Ok(held.header.clone()),
+            Some(held) => match self.refresh.try_lock() {
+                Ok(renewal) if !renewal.failed_since(now.checked_sub(PAUSE_AFTER_FAILED_RENEWAL)) => renewal,
+                _ => return Ok(held.header.clone()),
+            },
+            None => self.refresh.lock().await,
+        };
+        // Somebody may have renewed it, or failed to, while this task waited.
+        if let Some(held) = self.valid().filter(|held| Instant::now() < held.renew_at) {
+            return Ok(held.header.clone());
+        }
+        if let Some(failure) = renewal.failure.as_ref().filter(|failure| failure.at >= now) {
+            return Err(failure.error());
+        }
+        match obtain(pool, &self.key, renewal.token.take()).await {
+            Ok(tokens) => {
+                let fresh = Access::new(&tokens)?;
+                let header = fresh.header.clone();
+                renewal.token = Some(tokens.refresh_token).filter(|t| !t.is_empty()).map(SecretString::from);
+                renewal.failure = None;
+                self.access.store(Some(fresh.into()));
+                Ok(header)
+            }
+            Err(error) => {
+                renewal.failure = Some(Failure::new(&error));
+                let Some(held) = self.valid() else { return Err(error) };
+                warn!(%error, "access token could not be renewed ahead of its end");
+                Ok(held.header.clone())
+            }
+        }
+    }
+
+    fn valid(&self) -> Option<Arc<Access>> {
+        self.access.load_full().filter(|held| Instant::now() < held.expires_at)
     }
 }
 

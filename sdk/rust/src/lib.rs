@@ -42,6 +42,7 @@ mod client;
 mod credentials;
 mod endpoint;
 mod failure;
+mod flight;
 mod pool;
 mod retry;
 mod runtime;

@@ -10,10 +10,10 @@ use std::{
 
 use aesp_proto::{Error, ErrorCode};
 use arc_swap::ArcSwapOption;
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::Instant};
 use tracing::debug;
 
-use crate::{endpoint::Endpoint, tls::Tls, transport::Connection};
+use crate::{endpoint::Endpoint, flight::Failure, tls::Tls, transport::Connection};
 
 /// The nodes of one Host. Cheap to share.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(crate) struct Pool {
     connect_timeout: Duration,
     preferred: AtomicUsize,
     current: ArcSwapOption<Connection>,
-    connecting: Mutex<()>,
+    connecting: Mutex<Option<Failure>>,
 }
 
 impl Pool {
@@ -38,19 +38,28 @@ impl Pool {
             connect_timeout,
             preferred: AtomicUsize::new(0),
             current: ArcSwapOption::empty(),
-            connecting: Mutex::new(()),
+            connecting: Mutex::default(),
         })
     }
 
-    /// Returns the live connection, or opens one: to the preferred node first, then to each other.
+    /// Returns the live connection, or opens one: to the preferred node first, then to each other. Those who wait for the same
+    /// attempt share its failure.
     pub(crate) async fn connection(&self) -> Result<Arc<Connection>, Error> {
         if let Some(connection) = self.live() {
             return Ok(connection);
         }
-        let _one_at_a_time = self.connecting.lock().await;
+        let asked = Instant::now();
+        let mut last = self.connecting.lock().await;
         if let Some(connection) = self.live() {
             return Ok(connection);
         }
+        if let Some(failure) = last.as_ref().filter(|failure| failure.at >= asked) {
+            return Err(failure.error());
+        }
+        self.open().await.inspect_err(|error| *last = Some(Failure::new(error)))
+    }
+
+    async fn open(&self) -> Result<Arc<Connection>, Error> {
         let first = self.preferred.load(Ordering::Relaxed);
         let mut last = None;
         for step in 0..self.endpoints.len() {

@@ -73,6 +73,8 @@ struct Keeper {
     generation: u64,
     endpoint: usize,
     failures: u32,
+    /// How many nodes in a row have refused for good.
+    refusals: usize,
 }
 
 impl Runtime {
@@ -92,12 +94,19 @@ impl Runtime {
     /// is dropped, every call is cancelled.
     ///
     /// # Errors
-    /// The Host's refusal, if it refuses the Runtime for a reason that time does not cure before it has ever accepted it.
+    /// The Host's refusal, if every node refuses the Runtime for a reason that time does not cure before one has accepted it.
     pub async fn run(self) -> Result<(), Error> {
         let guard = StopOnDrop(Arc::clone(&self.shared));
         let (asking, asked) = mpsc::unbounded_channel();
-        let mut keeper =
-            Keeper { links: JoinSet::new(), asked, asking, generation: 0, endpoint: 0, failures: 0 };
+        let mut keeper = Keeper {
+            links: JoinSet::new(),
+            asked,
+            asking,
+            generation: 0,
+            endpoint: 0,
+            failures: 0,
+            refusals: 0,
+        };
         let drain = self.shared.drain.clone();
         let outcome = tokio::select! {
             outcome = self.keep_connected(&mut keeper) => outcome,
@@ -133,11 +142,12 @@ impl Runtime {
                 }
                 Err(refusal) => {
                     self.failed(endpoint, &refusal);
-                    if keeper.generation == 0 && is_final(&refusal) {
-                        return Err(refusal);
-                    }
                     keeper.endpoint += 1;
                     keeper.failures += 1;
+                    keeper.refusals = if is_final(&refusal) { keeper.refusals + 1 } else { 0 };
+                    if keeper.generation == 0 && keeper.refusals >= self.endpoints.len() {
+                        return Err(refusal);
+                    }
                     self.pause_before_reconnect(keeper).await;
                 }
             }

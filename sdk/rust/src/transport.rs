@@ -4,7 +4,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
@@ -29,18 +29,26 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How a connection ended, if it has.
+#[derive(Debug, Default)]
+struct Ending {
+    over: AtomicBool,
+    /// What TLS said, for example that the node does not accept our certificate. In TLS 1.3 that comes after the handshake.
+    refusal: OnceLock<rustls::Error>,
+}
+
 /// An established connection. It never reconnects by itself: whoever holds it chooses the next endpoint.
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
     channel: Channel,
-    closed: Arc<AtomicBool>,
+    ending: Arc<Ending>,
 }
 
 impl Connection {
     /// Connects within `limit`, TLS included.
     pub(crate) async fn open(endpoint: &Endpoint, tls: &Tls, limit: Duration) -> Result<Self, Error> {
-        let closed = Arc::new(AtomicBool::new(false));
-        let socket = timeout(limit, handshake(endpoint, tls, Arc::clone(&closed)))
+        let ending = Arc::<Ending>::default();
+        let socket = timeout(limit, handshake(endpoint, tls, Arc::clone(&ending)))
             .await
             .map_err(|_| unreachable(endpoint, "no answer within the time limit"))??;
         let mut socket = Some(TokioIo::new(socket));
@@ -61,7 +69,7 @@ impl Connection {
             .connect_with_connector(connector)
             .await
             .map_err(|e| unreachable(endpoint, "HTTP/2 could not be started").because(e))?;
-        Ok(Self { channel, closed })
+        Ok(Self { channel, ending })
     }
 
     pub(crate) fn channel(&self) -> Channel {
@@ -69,15 +77,23 @@ impl Connection {
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        self.ending.over.load(Ordering::Acquire)
+    }
+
+    /// Returns the error of a request that the connection did not survive.
+    pub(crate) fn broken(&self) -> Error {
+        match self.ending.refusal.get() {
+            Some(refusal) => refused(refusal),
+            None => Error::new(ErrorCode::TransportError, "the connection to the Host broke"),
+        }
     }
 
     pub(crate) fn same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.closed, &other.closed)
+        Arc::ptr_eq(&self.ending, &other.ending)
     }
 }
 
-async fn handshake(endpoint: &Endpoint, tls: &Tls, closed: Arc<AtomicBool>) -> Result<Socket, Error> {
+async fn handshake(endpoint: &Endpoint, tls: &Tls, ending: Arc<Ending>) -> Result<Socket, Error> {
     let connector = TlsConnector::from(tls.config()?);
     let tcp = TcpStream::connect(endpoint.address())
         .await
@@ -85,9 +101,12 @@ async fn handshake(endpoint: &Endpoint, tls: &Tls, closed: Arc<AtomicBool>) -> R
     tcp.set_nodelay(true).map_err(|e| unreachable(endpoint, "the connection broke").because(e))?;
     let stream = connector.connect(endpoint.server_name()?, tcp).await.map_err(|e| {
         debug!(%endpoint, error = %e, "tls handshake failed");
-        unreachable(endpoint, &e.to_string()).because(e)
+        match tls_error(&e) {
+            Some(refusal) => refused(refusal),
+            None => unreachable(endpoint, &e.to_string()).because(e),
+        }
     })?;
-    Ok(Socket { stream, closed })
+    Ok(Socket { stream, ending })
 }
 
 fn unreachable(endpoint: &Endpoint, reason: &str) -> Error {
@@ -95,16 +114,43 @@ fn unreachable(endpoint: &Endpoint, reason: &str) -> Error {
         .remedy("check that the node runs there and that its certificate is of the given authority")
 }
 
+fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// Tells a certificate that one side does not accept, which time does not cure, from other trouble.
+fn refused(refusal: &rustls::Error) -> Error {
+    use rustls::{AlertDescription as Alert, Error as Tls};
+    let (code, remedy) = match refusal {
+        Tls::InvalidCertificate(_) => {
+            (ErrorCode::CertificateInvalid, "check the address, and that the authority given is the node's")
+        }
+        Tls::AlertReceived(
+            Alert::CertificateRequired
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::DecryptError
+            | Alert::AccessDenied,
+        ) => (ErrorCode::CertificateInvalid, "give a client certificate that the Host accepts"),
+        _ => (ErrorCode::TransportError, "check that an AESP node listens there"),
+    };
+    Error::new(code, format!("TLS failed: {refusal}")).remedy(remedy)
+}
+
 /// The encrypted stream; remembers that it has ended.
 #[derive(Debug)]
 struct Socket {
     stream: TlsStream<TcpStream>,
-    closed: Arc<AtomicBool>,
+    ending: Arc<Ending>,
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        self.closed.store(true, Ordering::Release);
+        self.ending.over.store(true, Ordering::Release);
     }
 }
 
@@ -114,7 +160,13 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, out)
+        let read = Pin::new(&mut self.stream).poll_read(cx, out);
+        if let Poll::Ready(Err(error)) = &read
+            && let Some(refusal) = tls_error(error)
+        {
+            self.ending.refusal.get_or_init(|| refusal.clone());
+        }
+        read
     }
 }
 

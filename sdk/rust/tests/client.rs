@@ -149,9 +149,31 @@ async fn a_node_of_another_authority_is_not_trusted() {
     let stub = Stub::start(&other).await;
     let client = builder(pki.tls()).retry(Retry::NEVER).endpoint(stub.endpoint()).build().unwrap();
     let error = client.session(Duration::from_secs(60)).await.unwrap_err();
-    assert_eq!(error.code(), ErrorCode::TransportError);
-    assert!(error.message().contains("certificate"), "{error}");
+    assert_eq!(error.code(), ErrorCode::CertificateInvalid, "{error}");
     assert!(stub.script.heard("login").is_empty(), "the key must not reach it");
+}
+
+#[tokio::test]
+async fn a_certificate_that_the_host_does_not_accept_is_said_so() {
+    let (pki, other) = (Pki::new(), Pki::new());
+    let stub = Stub::start(&pki).await;
+    let client = Client::builder(pki.tls_with_identity_of(&other)).endpoint(stub.endpoint()).build().unwrap();
+    let error = client.resume("ses_1").await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::CertificateInvalid, "{error}");
+    assert!(error.remediation().unwrap().contains("client certificate"));
+}
+
+#[tokio::test]
+async fn those_who_wait_for_one_attempt_share_its_failure() {
+    let pki = Pki::new();
+    let stub = Stub::start(&pki).await;
+    let wrong = builder(pki.tls()).credentials(Credentials::ApiKey("aesp_wrong".into()));
+    let client = wrong.endpoint(stub.endpoint()).build().unwrap();
+    let sessions = (0..20).map(|_| client.resume("ses_1"));
+    for outcome in futures::future::join_all(sessions).await {
+        assert_eq!(outcome.unwrap_err().code(), ErrorCode::InvalidCredentials);
+    }
+    assert_eq!(stub.script.heard("login").len(), 1);
 }
 
 #[tokio::test]

@@ -388,6 +388,18 @@ async fn a_refused_runtime_ends_with_the_reason() {
 }
 
 #[tokio::test]
+async fn a_runtime_with_a_certificate_of_another_authority_gives_up() {
+    let (pki, other) = (Pki::new(), Pki::new());
+    let stubs = [Stub::start(&pki).await, Stub::start(&pki).await];
+    let builder = Runtime::builder("worker-1", pki.tls_with_identity_of(&other))
+        .reconnect(Duration::from_millis(5), Duration::from_millis(50))
+        .endpoints(stubs.iter().map(Stub::endpoint));
+    let (_handle, run) = start(builder);
+    let error = soon("it gives up", run).await.unwrap().unwrap_err();
+    assert_eq!(error.code(), ErrorCode::CertificateInvalid, "{error}");
+}
+
+#[tokio::test]
 async fn a_busy_host_is_tried_again() {
     let pki = Pki::new();
     let mut stub = Stub::start(&pki).await;

@@ -48,6 +48,11 @@ impl Lease {
         true
     }
 
+    /// Returns the length of the lease.
+    pub(crate) fn length(&self) -> Duration {
+        self.length
+    }
+
     /// Returns how long nothing arrived.
     pub(crate) fn silence(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.heard)

@@ -97,7 +97,10 @@ impl Link {
         let (incoming, first) = timeout(HANDSHAKE_LIMIT, handshake)
             .await
             .map_err(|_| lost("the Host did not answer the announcement"))?
-            .map_err(|status| Error::from_status(&status))?;
+            .map_err(|status| match status.details().is_empty() {
+                true => connection.broken().because(status),
+                false => Error::from_status(&status),
+            })?;
         let announced = match first.and_then(|frame| frame.frame) {
             Some(host_frame::Frame::Announced(announced)) => announced,
             Some(host_frame::Frame::Error(refusal)) => return Err(Error::from_details(refusal)),
@@ -204,7 +207,8 @@ impl Link {
                     Err(status) => return End::Lost(Error::from_status(&status)),
                 },
                 _ = beats.tick() => {
-                    if self.lease.silence(Instant::now()) > self.heartbeat * SILENT_HEARTBEATS {
+                    let limit = (self.heartbeat * SILENT_HEARTBEATS).max(self.lease.length() * 2);
+                    if self.lease.silence(Instant::now()) > limit {
                         return End::Lost(lost("the Host is silent"));
                     }
                     self.ask();

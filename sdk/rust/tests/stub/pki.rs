@@ -40,7 +40,12 @@ impl Pki {
 
     /// Trusts this authority, with a certificate of it.
     pub fn tls_with_identity(&self) -> Tls {
-        let (certificate, key) = self.leaf("client");
+        self.tls_with_identity_of(self)
+    }
+
+    /// Trusts this authority, with a certificate of another one.
+    pub fn tls_with_identity_of(&self, other: &Self) -> Tls {
+        let (certificate, key) = other.leaf("client");
         Tls::from_pem_with_identity(self.ca_pem.as_bytes(), certificate.as_bytes(), key.as_bytes()).unwrap()
     }
 
