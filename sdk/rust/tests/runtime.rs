@@ -6,7 +6,10 @@ use std::{sync::Arc, time::Duration};
 
 use aesp_proto::{
     Error, ErrorCode,
-    v1::{CancelCall, GoAway, Heartbeat, ToolResult, host_frame, runtime_frame},
+    v1::{
+        CancelCall, ContractDraft, GoAway, Heartbeat, RegisterToolsResponse, RejectedTool, ToolResult,
+        host_frame, runtime_frame,
+    },
 };
 use aesp_sdk::{
     Entropy, Runtime, RuntimeBuilder, RuntimeHandle, RuntimeState, RuntimeStatus, Tool, ToolFailure,
@@ -375,6 +378,41 @@ async fn refused_tools_are_told_and_offered_again() {
     host.call(2, "echo", &json!(1));
     assert_eq!(failure(&host.result().await).kind(), ToolFailure::NOT_FOUND);
     assert!(handle.status().borrow().fulfilled.is_empty());
+}
+
+#[tokio::test]
+async fn tools_are_registered_for_one_session_and_again_after_a_reconnect() {
+    let pki = Pki::new();
+    let mut stub = Stub::start(&pki).await;
+    let (handle, _run) = start(builder(&pki).endpoint(stub.endpoint()));
+    let mut host = stub.runtime().await;
+    host.welcome(0, 0).await;
+    until(&handle, "fulfilled", |s| !s.fulfilled.is_empty()).await;
+    let draft =
+        ContractDraft { name: "echo".to_owned(), version: "0.1.0".to_owned(), ..ContractDraft::default() };
+    handle.register("ses_x", vec![(draft.clone(), Tool::new("echo", async |_, _| Ok(json!("own"))))]);
+    let Some(runtime_frame::Frame::Register(register)) = host.next().await else { panic!("not registered") };
+    assert_eq!((register.session_id.as_str(), &register.tools), ("ses_x", &vec![draft]));
+    let reason = "the tenant is in STRICT mode".to_owned();
+    host.send(host_frame::Frame::Registered(RegisterToolsResponse {
+        rejected: vec![RejectedTool { name: "echo".to_owned(), reason: reason.clone() }],
+        ..Default::default()
+    }));
+    let status = until(&handle, "refused", |s| !s.not_registered.is_empty()).await;
+    assert_eq!(status.not_registered["echo"], reason);
+
+    host.call(1, "echo", &json!(1));
+    assert_eq!(content(&host.result().await), json!("own"), "the session's own comes first");
+    let mut other = call(2, "echo", &json!(1));
+    other.session_id = "ses_y".to_owned();
+    host.send(host_frame::Frame::Call(other));
+    assert_eq!(content(&host.result().await), json!(1), "in its session only");
+
+    host.close();
+    let mut host = stub.runtime().await;
+    host.welcome(0, 0).await;
+    let Some(runtime_frame::Frame::Register(again)) = host.next().await else { panic!("not registered") };
+    assert_eq!(again, register);
 }
 
 #[tokio::test]

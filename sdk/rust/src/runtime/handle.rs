@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use aesp_proto::v1::ContractDraft;
 use tokio::sync::watch;
 
 use crate::runtime::{
@@ -48,6 +49,17 @@ impl RuntimeHandle {
     /// Offers these tools no longer. Calls that run go on. `reason` is for the Host's operators.
     pub fn withdraw(&self, names: &[String], reason: &str) {
         self.0.withdraw(names, reason);
+    }
+
+    /// Registers tools with contracts of the Runtime's own making for one session. Only a tenant in DEVELOPMENT mode allows
+    /// that; [`RuntimeStatus::registered`] and [`RuntimeStatus::not_registered`] tell what the Host says.
+    pub fn register(&self, session_id: &str, tools: Vec<(ContractDraft, Tool)>) {
+        self.0.register(session_id, tools);
+    }
+
+    /// Forgets what was registered for a session that is over.
+    pub fn unregister(&self, session_id: &str) {
+        self.0.unregister(session_id);
     }
 
     /// Returns the names of the tools that are offered.

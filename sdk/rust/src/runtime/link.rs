@@ -6,7 +6,7 @@ use aesp_proto::{
     DispatchId, Error, ErrorCode,
     v1::{
         AnnounceRuntimeResponse, CancelCall, DispatchReport, Draining, FulfillToolsResponse, Heartbeat,
-        HostFrame, RuntimeFrame, host_frame, runtime_frame::Frame,
+        HostFrame, RegisterToolsResponse, RejectedTool, RuntimeFrame, host_frame, runtime_frame::Frame,
         runtime_service_client::RuntimeServiceClient,
     },
 };
@@ -152,11 +152,16 @@ impl Link {
             status.connection_id.clone_from(&announced.connection_id);
             status.fulfilled.clear();
             status.rejected.clear();
+            status.registered.clear();
+            status.not_registered.clear();
             status.last_error = None;
         });
         // Joined before the names are read, so that a tool offered in between is offered twice and not never.
         shared.join(self.generation, self.outgoing.clone());
         drop(self.outgoing.try_send(shared.fulfill(shared.tool_names())));
+        for registration in shared.registrations() {
+            drop(self.outgoing.try_send(registration));
+        }
         let live = shared.live();
         let held = shared.ledger().redeliver(self.generation, |generation| {
             generation != self.generation && live.contains(&generation)
@@ -275,9 +280,10 @@ impl Link {
             }
             host_frame::Frame::Fulfilled(answer) => self.fulfilled(answer),
             host_frame::Frame::Error(refusal) => return Some(End::Lost(Error::from_details(refusal))),
-            host_frame::Frame::Announced(_)
-            | host_frame::Frame::Registered(_)
-            | host_frame::Frame::Credits(_) => debug!("frame of the host needs no answer"),
+            host_frame::Frame::Registered(answer) => self.registered(answer),
+            host_frame::Frame::Announced(_) | host_frame::Frame::Credits(_) => {
+                debug!("frame of the host needs no answer")
+            }
         }
         None
     }
@@ -308,6 +314,20 @@ impl Link {
             let pause = backoff(REOFFER_BASE, REOFFER_LONGEST, self.rejected, &self.shared.entropy);
             self.reoffer_at = Some(Instant::now() + pause);
         }
+    }
+
+    fn registered(&self, answer: RegisterToolsResponse) {
+        self.shared.status.send_modify(|status| {
+            for name in answer.registered {
+                status.not_registered.remove(&name);
+                status.registered.insert(name);
+            }
+            for RejectedTool { name, reason } in answer.rejected {
+                warn!(tool = name, reason, "the Host does not register a tool");
+                status.registered.remove(&name);
+                status.not_registered.insert(name, reason);
+            }
+        });
     }
 
     fn leave(&mut self, reason: String, until: Option<Instant>) {

@@ -69,7 +69,7 @@ async fn run(
     token: CancellationToken,
 ) -> Outcome {
     let function = call.call.clone().unwrap_or_default();
-    let Some(tool) = shared.tool(&function.name, &function.version) else {
+    let Some(tool) = shared.tool(&call.session_id, &function.name, &function.version) else {
         return Err(ToolFailure::of_type(ToolFailure::NOT_FOUND, "this Runtime does not offer the tool"));
     };
     let args: Value = serde_json::from_slice(&function.args_json)

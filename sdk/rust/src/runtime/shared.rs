@@ -8,7 +8,10 @@ use std::{
 
 use aesp_proto::{
     Clock, DispatchId, Entropy,
-    v1::{AnnounceRuntime, CapabilityUpdate, FulfillTools, RuntimeFrame, ToolResult, runtime_frame::Frame},
+    v1::{
+        AnnounceRuntime, CapabilityUpdate, ContractDraft, FulfillTools, RegisterTools, RuntimeFrame,
+        ToolResult, runtime_frame::Frame,
+    },
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -40,8 +43,16 @@ pub(crate) struct Shared {
     pub(crate) drain_reason: Mutex<String>,
     pub(crate) calls: TaskTracker,
     tools: Mutex<BTreeMap<String, Arc<Tool>>>,
+    registered: Mutex<BTreeMap<String, Registered>>,
     ledger: Mutex<Ledger>,
     links: Mutex<BTreeMap<u64, mpsc::Sender<RuntimeFrame>>>,
+}
+
+/// What is registered for one session, in DEVELOPMENT mode.
+#[derive(Default)]
+struct Registered {
+    drafts: BTreeMap<String, ContractDraft>,
+    tools: BTreeMap<String, Arc<Tool>>,
 }
 
 impl fmt::Debug for Shared {
@@ -75,6 +86,7 @@ impl Shared {
             drain_reason: Mutex::default(),
             calls: TaskTracker::new(),
             tools: Mutex::new(tools),
+            registered: Mutex::default(),
             ledger: Mutex::new(parts.ledger),
             links: Mutex::default(),
         }
@@ -84,8 +96,11 @@ impl Shared {
         lock(&self.ledger)
     }
 
-    /// Returns the tool that fulfils `name` in `version`.
-    pub(crate) fn tool(&self, name: &str, version: &str) -> Option<Arc<Tool>> {
+    /// Returns the tool that is registered as `name` for the session, or else that fulfils `name` in `version`.
+    pub(crate) fn tool(&self, session: &str, name: &str, version: &str) -> Option<Arc<Tool>> {
+        if let Some(tool) = lock(&self.registered).get(session).and_then(|own| own.tools.get(name)) {
+            return Some(Arc::clone(tool));
+        }
         let tools = lock(&self.tools);
         tools.get(&format!("{name}@{version}")).or_else(|| tools.get(name)).cloned()
     }
@@ -116,6 +131,39 @@ impl Shared {
             ..CapabilityUpdate::default()
         };
         self.tell_all(&RuntimeFrame { frame: Some(Frame::CapabilityUpdate(update)) });
+    }
+
+    /// Adds tools with their own contracts for one session, in DEVELOPMENT mode.
+    pub(crate) fn register(&self, session: &str, added: Vec<(ContractDraft, Tool)>) {
+        let mut registered = lock(&self.registered);
+        let own = registered.entry(session.to_owned()).or_default();
+        for (draft, tool) in added {
+            own.tools.insert(draft.name.clone(), Arc::new(tool));
+            own.drafts.insert(draft.name.clone(), draft);
+        }
+        let frame = self.registration(session, own);
+        drop(registered);
+        self.tell_all(&frame);
+    }
+
+    /// Returns the registrations to make on a new connection.
+    pub(crate) fn registrations(&self) -> Vec<RuntimeFrame> {
+        lock(&self.registered).iter().map(|(session, own)| self.registration(session, own)).collect()
+    }
+
+    /// Forgets what is registered for a session that is over.
+    pub(crate) fn unregister(&self, session: &str) {
+        lock(&self.registered).remove(session);
+    }
+
+    fn registration(&self, session: &str, own: &Registered) -> RuntimeFrame {
+        let register = RegisterTools {
+            runtime_id: self.announcement.runtime_id.clone(),
+            tools: own.drafts.values().cloned().collect(),
+            session_id: session.to_owned(),
+            ..RegisterTools::default()
+        };
+        RuntimeFrame { frame: Some(Frame::Register(register)) }
     }
 
     pub(crate) fn fulfill(&self, tool_names: Vec<String>) -> RuntimeFrame {

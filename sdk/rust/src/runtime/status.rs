@@ -29,6 +29,10 @@ pub struct RuntimeStatus {
     pub fulfilled: BTreeSet<String>,
     /// The tools that the Host does not let it fulfil, with the reasons.
     pub rejected: BTreeMap<String, String>,
+    /// The tools that the Host registered for sessions in DEVELOPMENT mode.
+    pub registered: BTreeSet<String>,
+    /// The tools that the Host did not register, with the reasons.
+    pub not_registered: BTreeMap<String, String>,
     /// Why the last attempt to connect failed, or the last connection ended.
     pub last_error: Option<String>,
 }
