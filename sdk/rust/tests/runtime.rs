@@ -276,7 +276,7 @@ async fn a_silent_host_gets_no_work_done_before_a_fresh_heartbeat() {
     let mut stub = Stub::start(&pki).await;
     let (_handle, _run) = start(builder(&pki).endpoint(stub.endpoint()));
     let mut host = stub.runtime().await;
-    host.welcome(150, 100).await;
+    host.welcome(400, 250).await;
     host.answers_heartbeats = false;
     let mut beats = Vec::new();
     // Two heartbeats after the first one: longer than the lease.

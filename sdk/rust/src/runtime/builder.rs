@@ -21,6 +21,7 @@ use crate::{
 };
 
 const PROTOCOL_VERSION: &str = "1.0";
+const FEATURES: [&str; 3] = ["streaming", "redelivery", "drain"];
 const MAX_CONCURRENCY: u32 = 4096;
 const HELD_RESULTS: usize = 4096;
 const HELD_RESULT_BYTES: usize = 64 << 20;
@@ -51,6 +52,7 @@ impl RuntimeBuilder {
             language: "rust".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             compliance_level: ComplianceLevel::Level3Enterprise.into(),
+            optional_features: FEATURES.map(str::to_owned).to_vec(),
             protocol_version: PROTOCOL_VERSION.to_owned(),
             supported_versions: vec![PROTOCOL_VERSION.to_owned()],
             ..AnnounceRuntime::default()
