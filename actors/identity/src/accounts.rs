@@ -102,6 +102,7 @@ pub async fn rotate_api_key(
 ) -> Result<(Principal, ApiKey), Error> {
     let mut row = active_row(tx, tenant, principal).await?;
     if let Some(old) = row.api_key.take() {
+        tx.use_reserve();
         tx.delete::<ApiKeyRow>(tenant, &old).await?;
         row.generation += 1;
     }
@@ -124,6 +125,7 @@ pub async fn revoke_principal(
     tenant: TenantId,
     principal: PrincipalId,
 ) -> Result<Principal, Error> {
+    tx.use_reserve();
     let mut row = tx.get::<PrincipalRow>(tenant, &principal).await?.ok_or(Error::NotFound)?;
     if row.status == PrincipalStatus::Active {
         if let Some(key) = row.api_key.take() {

@@ -54,6 +54,7 @@ pub async fn unbind_certificate(
     principal: PrincipalId,
     identity: &CertificateIdentity,
 ) -> Result<Principal, Error> {
+    tx.use_reserve();
     let mut row = tx.get::<PrincipalRow>(tenant, &principal).await?.ok_or(Error::NotFound)?;
     let position =
         row.certificate_identities.iter().position(|bound| bound == identity).ok_or(Error::NotFound)?;

@@ -87,7 +87,12 @@ impl KeySet {
             return Err(Refusal::Type);
         }
         // Nothing critical is understood, and a key never comes from the token itself.
-        if header.crit.is_some() || header.jwk.is_some() || header.jku.is_some() || header.x5u.is_some() {
+        if header.crit.is_some()
+            || header.jwk.is_some()
+            || header.jku.is_some()
+            || header.x5u.is_some()
+            || header.x5c.is_some()
+        {
             return Err(Refusal::Malformed);
         }
         let id = header.kid.as_deref().and_then(|kid| kid.parse::<TokenId>().ok());

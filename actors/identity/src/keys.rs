@@ -62,6 +62,7 @@ pub async fn rotate_signing_key(
 /// # Errors
 /// [`Error::NotFound`]; [`Error::KeyActive`] if it is the one that signs: rotate first; the store's.
 pub async fn retire_signing_key(tx: &Transaction, key: TokenId) -> Result<(), Error> {
+    tx.use_reserve();
     let mut row = tx.get::<SigningKeyRow>(TenantId::PLATFORM, &key).await?.ok_or(Error::NotFound)?;
     if row.state == SigningKeyState::Active {
         return Err(Error::KeyActive);

@@ -18,6 +18,7 @@ pub(crate) const MARGIN: Duration = Duration::from_secs(3600);
 /// # Errors
 /// The store's.
 pub async fn revoke_access_token(tx: &Transaction, claims: &Claims) -> Result<(), Error> {
+    tx.use_reserve();
     let row = RevokedTokenRow { until: claims.expires_at.plus(MARGIN) };
     tx.put(claims.tenant, &claims.token, &row).await?;
     tx.bump_revision(claims.tenant).await?;
@@ -51,6 +52,7 @@ pub async fn revoke_all(
     tenant: TenantId,
     principal: PrincipalId,
 ) -> Result<Principal, Error> {
+    tx.use_reserve();
     let mut row = tx.get::<PrincipalRow>(tenant, &principal).await?.ok_or(Error::NotFound)?;
     row.generation += 1;
     tx.put(tenant, &principal, &row).await?;
@@ -65,6 +67,7 @@ pub(crate) async fn end_family(
     mut row: RefreshFamilyRow,
     now: Timestamp,
 ) -> Result<(), Error> {
+    tx.use_reserve();
     row.revoked = true;
     tx.put(tenant, &id, &row).await?;
     // The youngest access token of the family was issued by now.
