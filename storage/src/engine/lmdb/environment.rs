@@ -1,0 +1,174 @@
+use std::{
+    fs::{DirBuilder, OpenOptions},
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+use heed::{CommitOrAbort, EnvOpenOptions, MdbError, WithoutTls, types};
+
+use super::LmdbOptions;
+use crate::Error;
+
+pub(super) type Env = heed::Env<WithoutTls>;
+pub(super) type Rows = heed::Database<'static, types::Bytes, types::Bytes>;
+
+/// An open LMDB environment with the one database that holds all rows.
+pub(super) struct Environment {
+    pub(super) env: Env,
+    pub(super) rows: Rows,
+    /// How much may be in use before only removals and revocations are taken.
+    pub(super) soft_limit_bytes: usize,
+}
+
+/// Tells our environments from others', and the form of what is in it.
+const DATABASE: &str = "aesp-store-1";
+const DATA_FILE: &str = "data.mdb";
+
+impl Environment {
+    /// Opens the environment in the folder `path`, which exists.
+    pub(super) fn open(path: &Path, options: &LmdbOptions) -> Result<Self, heed::Error> {
+        let env = open_env(path, options)?;
+        let rows = rows(&env, path)?;
+        // A dead process keeps the pages that it was reading from being used again.
+        env.clear_stale_readers()?;
+        let reserve_bytes = (options.map_size_bytes / 8).clamp(MIN_RESERVE_BYTES, MAX_RESERVE_BYTES);
+        Ok(Self { env, rows, soft_limit_bytes: options.map_size_bytes.saturating_sub(reserve_bytes) })
+    }
+
+    /// Returns how many bytes the pages in use take, as this transaction sees them.
+    pub(super) fn used_bytes(&self, txn: &heed::RoTxn<'_>) -> Result<usize, heed::Error> {
+        let stat = self.rows.stat(txn)?;
+        Ok((stat.branch_pages + stat.leaf_pages + stat.overflow_pages) * stat.page_size as usize)
+    }
+
+    pub(super) fn last_version(&self) -> u64 {
+        self.env.info().last_txn_id as u64
+    }
+}
+
+const MIN_RESERVE_BYTES: usize = 256 << 10;
+const MAX_RESERVE_BYTES: usize = 256 << 20;
+
+/// Creates the folder, readable to its owner only, and returns its one true name.
+pub(super) fn prepare(path: &Path) -> Result<PathBuf, Error> {
+    let unusable = |error: io::Error| Error::unavailable(format!("store folder {}: {error}", path.display()));
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
+    let path = path.canonicalize().map_err(unusable)?;
+    let kind = rustix::fs::statfs(&path).map_err(|error| unusable(error.into()))?.f_type;
+    if let Some((_, name)) = NETWORK_FILE_SYSTEMS.iter().find(|(magic, _)| *magic == kind.cast_unsigned() & 0xFFFF_FFFF) {
+        return Err(Error::unavailable(format!(
+            "store folder {} is on {name}, where the locks and maps of LMDB don't hold; use a local disk",
+            path.display()
+        )));
+    }
+    Ok(path)
+}
+
+/// Source: statfs(2).
+const NETWORK_FILE_SYSTEMS: [(u64, &str); 10] = [
+    (0x6969, "NFS"),
+    (0x517B, "SMB"),
+    (0xFE53_4D42, "SMB2"),
+    (0xFF53_4D42, "CIFS"),
+    (0x0102_1997, "9P"),
+    (0x5346_414F, "AFS"),
+    (0x00C3_6400, "Ceph"),
+    (0x0BD0_0BD0, "Lustre"),
+    (0x0116_1970, "GFS2"),
+    (0x7461_636F, "OCFS2"),
+];
+
+#[expect(unsafe_code, reason = "LMDB maps a file; nobody but LMDB writes to it")]
+fn open_env(path: &Path, options: &LmdbOptions) -> Result<Env, heed::Error> {
+    let mut open = EnvOpenOptions::new().read_txn_without_tls();
+    open.map_size(options.map_size_bytes).max_dbs(1).max_readers(options.max_readers);
+    // SAFETY: the folder is ours alone (mode 0700), not on a network file system, and only LMDB changes the file.
+    unsafe { open.open(path) }
+}
+
+fn rows(env: &Env, path: &Path) -> Result<Rows, heed::Error> {
+    if env.unnamed_database_stat().entries == 0 {
+        let txn = env.write_txn()?;
+        let created = env.create_databases_and_commit(txn, |open, txn| {
+            open.create_database(txn, Some(DATABASE)).map(CommitOrAbort::<_, ()>::Commit)
+        })?;
+        return created.commit().ok_or(MdbError::NotFound.into());
+    }
+    let repaired = repair_length(env, path)?;
+    let txn = env.read_txn()?;
+    let rows: Option<Rows> = env
+        .open_databases_and_commit(txn, |open, txn| {
+            open.open_database(txn, Some(DATABASE)).map(CommitOrAbort::<_, ()>::Commit)
+        })?
+        .commit()
+        .flatten();
+    let rows = rows.ok_or(heed::Error::Mdb(MdbError::Incompatible))?;
+    if repaired {
+        // What was cut off reads as zeros now. If a page of the tree is among it, the walk finds it.
+        let txn = env.read_txn()?;
+        for row in rows.iter(&txn)? {
+            row?;
+        }
+    }
+    Ok(rows)
+}
+
+/// Makes the file as long as the environment says, so that what was cut off can be found and doesn't kill the process.
+/// Pages at the end that were never written are legitimately missing. Tells whether any were.
+fn repair_length(env: &Env, path: &Path) -> Result<bool, heed::Error> {
+    // Under the write lock, so that no other process makes the file longer in between.
+    let txn = env.write_txn()?;
+    let file = OpenOptions::new().read(true).write(true).open(path.join(DATA_FILE))?;
+    let page_bytes = env.unnamed_database_stat().page_size as u64;
+    let expected = (env.info().last_page_number as u64 + 1) * page_bytes;
+    let short = file.metadata()?.len() < expected;
+    if short {
+        file.set_len(expected)?;
+    }
+    txn.abort();
+    Ok(short)
+}
+
+/// Says what a failure of LMDB means for the caller.
+pub(super) fn explain(error: heed::Error) -> Error {
+    let damaged = |what: &str| {
+        Error::damaged(what, "stop every process that uses the folder, move it away and restore the store from a backup")
+    };
+    match error {
+        heed::Error::Mdb(MdbError::MapFull) => Error::Full,
+        heed::Error::Io(error) if is_full(&error) => Error::Full,
+        heed::Error::Mdb(MdbError::Invalid | MdbError::VersionMismatch) => damaged("the folder holds no LMDB environment"),
+        heed::Error::Mdb(MdbError::Incompatible) => {
+            damaged("the folder holds the LMDB environment of another program or release")
+        }
+        heed::Error::Mdb(
+            MdbError::Corrupted | MdbError::PageNotFound | MdbError::PageFull | MdbError::CursorFull,
+        ) => damaged("LMDB found broken pages"),
+        heed::Error::Mdb(MdbError::MapResized) => {
+            Error::unavailable("another process opened the store with a larger map; give all the same map size")
+        }
+        heed::Error::Mdb(MdbError::Panic) => {
+            Error::unavailable("the disk failed during a commit; restart the process once the disk is well")
+        }
+        other => Error::unavailable(format!("LMDB: {other}")),
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind;
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_full_and_a_broken_one_is_not() {
+        let full = rustix::io::Errno::NOSPC.raw_os_error();
+        assert!(matches!(explain(io::Error::from_raw_os_error(full).into()), Error::Full));
+        let broken = rustix::io::Errno::IO.raw_os_error();
+        assert!(matches!(explain(io::Error::from_raw_os_error(broken).into()), Error::Unavailable(_)));
+    }
+}
