@@ -170,14 +170,13 @@ impl Client {
         }
     }
 
-    /// Creates a session that lives for `ttl` (whole seconds, up to a day) unless it is renewed.
+    /// Creates a session that lives for `ttl` (whole seconds, up to a day) unless it is renewed. If the answer is lost and the
+    /// request repeated, an unused session is left until it expires.
     ///
     /// # Errors
     /// The Host's refusal, or `TRANSPORT_ERROR` when no node can be reached.
     pub async fn session(&self, ttl: Duration) -> Result<Session, Error> {
         let request = CreateSessionRequest {
-            // The Host takes an unused suggestion, so a repeated request can't leave a second session behind.
-            suggested_session_id: aesp_proto::SessionId::random(&self.entropy).to_string(),
             ttl_seconds: u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX).max(1),
             ..CreateSessionRequest::default()
         };

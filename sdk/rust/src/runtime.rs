@@ -210,13 +210,29 @@ impl Runtime {
         });
     }
 
+    /// Waits until every connection has finished its calls. What one that broke leaves behind is delivered over another one.
+    async fn finish(&self, keeper: &mut Keeper) {
+        loop {
+            while keeper.links.join_next().await.is_some() {}
+            if self.shared.ledger().is_idle() {
+                return;
+            }
+            let endpoint = &self.endpoints[keeper.endpoint % self.endpoints.len()];
+            if let Err(reason) = self.connect(endpoint, keeper).await {
+                self.failed(endpoint, &reason);
+            }
+            keeper.endpoint += 1;
+            keeper.failures += 1;
+            self.pause_before_reconnect(keeper).await;
+        }
+    }
+
     /// Lets every connection finish its calls, and cancels what is left when the time is over.
     async fn leave(&self, keeper: &mut Keeper) {
         let reason = lock(&self.shared.drain_reason).clone();
         info!(reason, running = self.shared.ledger().running(), "runtime drains");
         self.shared.status.send_modify(|status| status.state = RuntimeState::Draining);
-        let finished = async { while keeper.links.join_next().await.is_some() {} };
-        if timeout(self.pace.drain_limit, finished).await.is_err() {
+        if timeout(self.pace.drain_limit, self.finish(keeper)).await.is_err() {
             warn!(running = self.shared.ledger().running(), "calls did not end in time and are cancelled");
         }
         keeper.links.shutdown().await;

@@ -271,6 +271,35 @@ async fn after_a_lost_connection_it_reports_and_delivers_again() {
 }
 
 #[tokio::test]
+async fn a_drained_runtime_delivers_over_another_connection_before_it_leaves() {
+    let pki = Pki::new();
+    let mut stub = Stub::start(&pki).await;
+    let (handle, run) = start(builder(&pki).endpoint(stub.endpoint()));
+    let mut host = stub.runtime().await;
+    host.welcome(0, 0).await;
+    host.call(1, "echo", &json!(1));
+    host.result().await;
+    handle.drain("done");
+    let Some(runtime_frame::Frame::Draining(_)) = host.next().await else { panic!("not draining") };
+    host.refuse(tonic::Status::unavailable("the node is gone"));
+
+    let mut host = stub.runtime().await;
+    host.accept(0, 0).await;
+    let Some(runtime_frame::Frame::Report(_)) = host.next().await else { panic!("no report") };
+    let result = loop {
+        match host.next().await {
+            Some(runtime_frame::Frame::Result(result)) => break result,
+            Some(runtime_frame::Frame::Draining(_)) => {}
+            other => panic!("nothing is offered any more, but {other:?}"),
+        }
+    };
+    assert_eq!(content(&result), json!(1));
+    host.acknowledge(&result);
+    soon("it leaves", async { while host.next().await.is_some() {} }).await;
+    soon("it ends", run).await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_silent_host_gets_no_work_done_before_a_fresh_heartbeat() {
     let pki = Pki::new();
     let mut stub = Stub::start(&pki).await;

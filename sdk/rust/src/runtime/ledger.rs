@@ -181,6 +181,11 @@ impl Ledger {
             + self.held.values().filter(|h| h.generation == generation).count()
     }
 
+    /// Returns whether no call runs or waits for its acknowledgement.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.held.is_empty()
+    }
+
     /// Returns how many calls run.
     pub(crate) fn running(&self) -> usize {
         self.running.len()

@@ -1,20 +1,20 @@
 //! One connection to one node: announced, then served until either side ends it.
 
+mod open;
+
 use std::{sync::Arc, time::Duration};
 
 use aesp_proto::{
     DispatchId, Error, ErrorCode,
     v1::{
-        AnnounceRuntimeResponse, CancelCall, DispatchReport, Draining, FulfillToolsResponse, Heartbeat,
-        HostFrame, RegisterToolsResponse, RejectedTool, RuntimeFrame, host_frame, runtime_frame::Frame,
-        runtime_service_client::RuntimeServiceClient,
+        CancelCall, Draining, FulfillToolsResponse, Heartbeat, HostFrame, RegisterToolsResponse,
+        RejectedTool, RuntimeFrame, host_frame, runtime_frame::Frame,
     },
 };
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tracing::{debug, info, warn};
 
@@ -26,19 +26,13 @@ use crate::{
         lease::{Beat, Lease},
         serve,
         shared::{Shared, lock, same_tool},
-        status::RuntimeState,
     },
-    transport::Connection,
 };
 
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
-const OUTGOING_FRAMES: usize = 1024;
-const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(5);
 /// A link that is silent for so many heartbeats is given up.
 const SILENT_HEARTBEATS: u32 = 6;
 const REOFFER_BASE: Duration = Duration::from_secs(2);
 const REOFFER_LONGEST: Duration = Duration::from_secs(60);
-const MAX_FRAME_BYTES: usize = 32 << 20;
 
 /// Why a connection ended.
 #[derive(Debug)]
@@ -77,108 +71,6 @@ struct Leaving {
 }
 
 impl Link {
-    /// Announces the Runtime over a fresh connection, and offers its tools.
-    pub(crate) async fn open(
-        shared: &Arc<Shared>,
-        endpoint: &Endpoint,
-        connection: &Connection,
-        generation: u64,
-    ) -> Result<Self, Error> {
-        let (outgoing, frames) = mpsc::channel(OUTGOING_FRAMES);
-        send(&outgoing, Frame::Announce(shared.announcement.clone()));
-        let mut client = RuntimeServiceClient::new(connection.channel())
-            .max_decoding_message_size(MAX_FRAME_BYTES)
-            .max_encoding_message_size(MAX_FRAME_BYTES);
-        let handshake = async {
-            let mut incoming = client.connect(ReceiverStream::new(frames)).await?.into_inner();
-            let first = incoming.message().await?;
-            Ok::<_, tonic::Status>((incoming, first))
-        };
-        let (incoming, first) = timeout(HANDSHAKE_LIMIT, handshake)
-            .await
-            .map_err(|_| lost("the Host did not answer the announcement"))?
-            .map_err(|status| match status.details().is_empty() {
-                true => connection.broken().because(status),
-                false => Error::from_status(&status),
-            })?;
-        let announced = match first.and_then(|frame| frame.frame) {
-            Some(host_frame::Frame::Announced(announced)) => announced,
-            Some(host_frame::Frame::Error(refusal)) => return Err(Error::from_details(refusal)),
-            Some(host_frame::Frame::GoAway(go)) => {
-                return Err(lost(&format!("the node goes away: {}", go.reason)));
-            }
-            _ => return Err(lost("the Host did not answer the announcement")),
-        };
-        let heartbeat = match announced.heartbeat_ms {
-            0 => DEFAULT_HEARTBEAT,
-            ms => Duration::from_millis(ms.into()),
-        };
-        let lease = Lease::new(
-            Duration::from_millis(announced.lease_ms.into()),
-            Instant::now(),
-            shared.entropy.below(u64::MAX),
-        );
-        let link = Self {
-            shared: Arc::clone(shared),
-            generation,
-            endpoint: endpoint.clone(),
-            outgoing,
-            incoming,
-            lease,
-            heartbeat,
-            leaving: None,
-            rejected: 0,
-            reoffer_at: None,
-        };
-        link.introduce(&announced);
-        Ok(link)
-    }
-
-    /// Reports what this process has seen before, offers the tools, and delivers what was not acknowledged.
-    fn introduce(&self, announced: &AnnounceRuntimeResponse) {
-        info!(endpoint = %self.endpoint, connection = announced.connection_id, "runtime announced");
-        let shared = &self.shared;
-        if self.generation > 0 {
-            let (seen, running) = shared.ledger().report();
-            let bytes = |ids: Vec<DispatchId>| ids.iter().map(|id| id.as_bytes().to_vec()).collect();
-            send(
-                &self.outgoing,
-                Frame::Report(DispatchReport { seen: bytes(seen), running: bytes(running) }),
-            );
-        }
-        shared.status.send_modify(|status| {
-            status.state = RuntimeState::Serving;
-            status.endpoint = Some(self.endpoint.clone());
-            status.connection_id.clone_from(&announced.connection_id);
-            status.fulfilled.clear();
-            status.rejected.clear();
-            status.registered.clear();
-            status.not_registered.clear();
-            status.last_error = None;
-        });
-        // Joined before the names are read, so that a tool offered in between is offered twice and not never.
-        shared.join(self.generation, self.outgoing.clone());
-        drop(self.outgoing.try_send(shared.fulfill(shared.tool_names())));
-        for registration in shared.registrations() {
-            drop(self.outgoing.try_send(registration));
-        }
-        let live = shared.live();
-        let held = shared.ledger().redeliver(self.generation, |generation| {
-            generation != self.generation && live.contains(&generation)
-        });
-        if !held.is_empty() {
-            info!(results = held.len(), "unacknowledged results are delivered again");
-            let outgoing = self.outgoing.clone();
-            shared.calls.spawn(async move {
-                for result in held {
-                    if outgoing.send(RuntimeFrame { frame: Some(Frame::Result(result)) }).await.is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    }
-
     /// Serves the connection until it ends.
     pub(crate) async fn serve(mut self, events: mpsc::UnboundedSender<AskedToLeave>) -> End {
         let end = self.run(&events).await;
@@ -235,7 +127,7 @@ impl Link {
 
     fn take(&mut self, frame: HostFrame, events: &mpsc::UnboundedSender<AskedToLeave>) -> Option<End> {
         if self.lease.hear(Instant::now()) {
-            warn!(endpoint = %self.endpoint, "the Host was silent for longer than its lease, calls are refused");
+            warn!(endpoint = %self.endpoint, "the host was silent for longer than its lease, calls are refused");
             self.ask();
         }
         match frame.frame? {
@@ -271,7 +163,7 @@ impl Link {
                 Beat::Echo => {}
             },
             host_frame::Frame::GoAway(go) => {
-                info!(endpoint = %self.endpoint, reason = go.reason, grace_ms = go.grace_ms, "the Host asks to leave");
+                info!(endpoint = %self.endpoint, reason = go.reason, grace_ms = go.grace_ms, "the host asks to leave");
                 drop(events.send(AskedToLeave { generation: self.generation }));
                 if self.leaving.is_none() {
                     let grace = Duration::from_millis(go.grace_ms.into());
@@ -293,7 +185,7 @@ impl Link {
             warn!(
                 tool = refused.name,
                 reason = refused.reason,
-                "the Host does not let this Runtime fulfil a tool"
+                "the host does not let this runtime fulfil a tool"
             );
         }
         self.shared.status.send_modify(|status| {
@@ -323,7 +215,7 @@ impl Link {
                 status.registered.insert(name);
             }
             for RejectedTool { name, reason } in answer.rejected {
-                warn!(tool = name, reason, "the Host does not register a tool");
+                warn!(tool = name, reason, "the host does not register a tool");
                 status.registered.remove(&name);
                 status.not_registered.insert(name, reason);
             }

@@ -35,14 +35,10 @@ impl AgentService for Agent {
         &self,
         request: Request<CreateSessionRequest>,
     ) -> Result<Response<Session>, Status> {
-        let suggested = request.get_ref().suggested_session_id.clone();
-        self.0.hear("create_session", &request, &suggested)?;
+        self.0.hear("create_session", &request, "")?;
         self.authenticate(&request)?;
-        Ok(Response::new(Session {
-            session_id: suggested,
-            ttl_seconds: request.get_ref().ttl_seconds,
-            ..Session::default()
-        }))
+        let ttl_seconds = request.get_ref().ttl_seconds;
+        Ok(Response::new(Session { session_id: "ses_new".to_owned(), ttl_seconds, ..Session::default() }))
     }
 
     async fn get_session(&self, request: Request<GetSessionRequest>) -> Result<Response<Session>, Status> {
