@@ -68,6 +68,9 @@ pub enum Error {
     /// Correct the program: a versionstamped key or value was read before its commit.
     #[error("versionstamped data was read before its commit")]
     Unreadable,
+    /// Correct the program: no value can lie at the empty key.
+    #[error("empty key")]
+    EmptyKey,
     /// Correct the program: the row can't be written as JSON.
     #[error("row can't be encoded")]
     Encoding(#[source] Arc<dyn StdError + Send + Sync>),
@@ -94,7 +97,7 @@ impl Error {
         match self {
             Self::TooLarge { .. } => ErrorCode::InvalidRequest,
             Self::KeyDestroyed { .. } | Self::KeysExist { .. } => ErrorCode::StateConflict,
-            Self::Unreadable | Self::Encoding(_) => ErrorCode::InternalError,
+            Self::Unreadable | Self::EmptyKey | Self::Encoding(_) => ErrorCode::InternalError,
             _ => ErrorCode::ServiceUnavailable,
         }
     }
@@ -111,7 +114,9 @@ impl From<Error> for aesp_proto::Error {
         let code = error.code();
         let refusal = match code {
             ErrorCode::InvalidRequest => Self::new(code, "the request is too large to be stored"),
-            ErrorCode::StateConflict => Self::new(code, "the tenant's keys are not in the state that this needs"),
+            ErrorCode::StateConflict => {
+                Self::new(code, "the tenant's keys are not in the state that this needs")
+            }
             ErrorCode::InternalError => return Self::internal(error),
             _ => Self::new(code, "the store can't take the request now").retry_after(RETRY_AFTER),
         };

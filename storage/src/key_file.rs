@@ -43,7 +43,8 @@ impl FileKeyProvider {
     /// # Errors
     /// [`Error::KeyProvider`] if the file is missing, has not exactly 32 bytes, or may be read by others.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let mut file = File::open(path).map_err(|error| refused(path, &format!("can't be opened: {error}")))?;
+        let mut file =
+            File::open(path).map_err(|error| refused(path, &format!("can't be opened: {error}")))?;
         let metadata = file.metadata().map_err(|error| refused(path, &error.to_string()))?;
         if metadata.mode() & OTHERS != 0 {
             return Err(refused(path, "may be read or written by others; run: chmod 600"));

@@ -33,7 +33,12 @@ impl Keyring {
         self.lock().remove(&tenant);
     }
 
-    async fn unwrapped(&self, tenant: TenantId, aad: &[u8], wrapped: Bytes) -> Result<Arc<TenantKeys>, Error> {
+    async fn unwrapped(
+        &self,
+        tenant: TenantId,
+        aad: &[u8],
+        wrapped: Bytes,
+    ) -> Result<Arc<TenantKeys>, Error> {
         if let Some(cached) = self.lock().get(&tenant).filter(|cached| cached.wrapped == wrapped) {
             return Ok(Arc::clone(&cached.keys));
         }
@@ -147,7 +152,11 @@ async fn initialise(tx: &Transaction) -> Result<(), Error> {
     let row = row_key(TenantId::PLATFORM, Kind::CANARY, &[]);
     let provider = &tx.shared.keyring.provider;
     if let Some(canary) = tx.get_raw(&row).await? {
-        return if provider.unwrap(&canary, &row).await? == CANARY { Ok(()) } else { Err(Error::WrongMasterKey) };
+        return if provider.unwrap(&canary, &row).await? == CANARY {
+            Ok(())
+        } else {
+            Err(Error::WrongMasterKey)
+        };
     }
     let keys = keys_row(TenantId::PLATFORM);
     if tx.get_raw(&keys).await?.is_some() {

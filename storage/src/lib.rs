@@ -24,8 +24,8 @@ mod transaction;
 
 pub use blind::Blind;
 pub use engine::{
-    AtomicOp, Commit, Engine, FaultEngine, Faults, LmdbEngine, LmdbOptions, MemoryEngine, MemoryOptions, Mutation,
-    Observed, Snapshot, Turbulence, UnknownCommit, Versionstamp, Watch,
+    AtomicOp, Commit, Engine, FaultEngine, Faults, LmdbEngine, LmdbOptions, MemoryEngine, MemoryOptions,
+    Mutation, Observed, Snapshot, Turbulence, UnknownCommit, Versionstamp, Watch,
 };
 pub use error::Error;
 pub use key::{Kind, row_key};
@@ -36,6 +36,7 @@ pub use position::{SHARDS, revision_key, shard_of};
 pub use provider::KeyProvider;
 pub use range::Range;
 pub use row::{Row, Scan};
+pub use runner::Borrowing;
 pub use store::Store;
 pub use tenant_keys::TenantKeys;
 pub use transaction::Transaction;

@@ -15,6 +15,9 @@ pub const TRANSACTION_TIME: Duration = Duration::from_secs(5);
 
 /// Checks the length of a key.
 pub(crate) fn key(key: &[u8]) -> Result<(), Error> {
+    if key.is_empty() {
+        return Err(Error::EmptyKey);
+    }
     check("key", key.len(), MAX_KEY_BYTES)
 }
 

@@ -120,9 +120,10 @@ impl Overlay {
 
     pub(crate) fn atomic(&mut self, key: Vec<u8>, op: AtomicOp) {
         let cleared = self.is_cleared(&key);
-        let entry = self.entries.entry(key).or_insert_with(|| {
-            if cleared { Entry::Clear } else { Entry::Atomic(Vec::new()) }
-        });
+        let entry = self
+            .entries
+            .entry(key)
+            .or_insert_with(|| if cleared { Entry::Clear } else { Entry::Atomic(Vec::new()) });
         let known = match entry {
             Entry::Atomic(ops) => return ops.push(op),
             Entry::Set(value) => Some(value.clone()),
@@ -153,8 +154,11 @@ impl Overlay {
             start = first.clone();
             end = end.max(last.clone());
         }
-        let covered: Vec<_> =
-            self.cleared.range(start.clone()..=end.clone()).map(|(first, last)| (first.clone(), last.clone())).collect();
+        let covered: Vec<_> = self
+            .cleared
+            .range(start.clone()..=end.clone())
+            .map(|(first, last)| (first.clone(), last.clone()))
+            .collect();
         for (first, last) in covered {
             self.cleared.remove(&first);
             end = end.max(last);
@@ -194,9 +198,13 @@ impl Overlay {
                 }
             }
         }
-        out.extend(self.stamped.into_iter().map(|StampedKey { prefix, suffix, value }| {
-            Mutation::StampedKey { prefix, suffix, value }
-        }));
+        out.extend(
+            self.stamped.into_iter().map(|StampedKey { prefix, suffix, value }| Mutation::StampedKey {
+                prefix,
+                suffix,
+                value,
+            }),
+        );
         out
     }
 }

@@ -84,7 +84,9 @@ impl Transaction {
     /// # Errors
     /// As [`set_raw`](Self::set_raw).
     pub fn clear_range_raw(&self, start: &[u8], end: &[u8]) -> Result<(), Error> {
-        self.write(&[], start.len() + end.len(), |state| state.overlay.clear_range(start.to_vec(), end.to_vec()))
+        self.write(&[], start.len() + end.len(), |state| {
+            state.overlay.clear_range(start.to_vec(), end.to_vec())
+        })
     }
 
     /// Adds to the little-endian 64-bit number at a raw key, without reading it.

@@ -24,7 +24,11 @@ impl Request {
     }
 
     fn key(&self) -> Vec<u8> {
-        row_key(TenantId::PLATFORM, Kind::REQUEST, &[&self.minute.to_be_bytes()[..], self.id.as_bytes()].concat())
+        row_key(
+            TenantId::PLATFORM,
+            Kind::REQUEST,
+            &[&self.minute.to_be_bytes()[..], self.id.as_bytes()].concat(),
+        )
     }
 
     /// Lets the transaction read and write its own name, as its resolver will: so one of the two loses.
@@ -62,7 +66,8 @@ impl Store {
     /// That of [`run`](Self::run).
     pub async fn expire_requests(&self, age: Duration) -> Result<(), Error> {
         let now = self.shared.clock.now();
-        let oldest = minute(Timestamp(now.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX))));
+        let oldest =
+            minute(Timestamp(now.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX))));
         let start = row_key(TenantId::PLATFORM, Kind::REQUEST, &[]);
         let end = row_key(TenantId::PLATFORM, Kind::REQUEST, &oldest.to_be_bytes());
         debug_assert!(end < after_prefix(&start));
@@ -70,8 +75,9 @@ impl Store {
             // In pieces, so that no transaction grows beyond its limits.
             let (start, end) = (&start, &end);
             let last = self
-                .run(|tx| {
-                    let range = Range::new(start.as_slice(), end.as_slice()).limit(EXPIRED_AT_ONCE).snapshot(true);
+                .run_borrowing(|tx| {
+                    let range =
+                        Range::new(start.as_slice(), end.as_slice()).limit(EXPIRED_AT_ONCE).snapshot(true);
                     Box::pin(async move {
                         let rows = tx.range_raw(range).await?;
                         for (key, _) in &rows {

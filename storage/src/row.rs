@@ -105,7 +105,8 @@ impl Transaction {
     pub async fn scan<R: Row>(&self, tenant: TenantId, scan: Scan) -> Result<Vec<(R::Key, R)>, Error> {
         let keys = if R::SEALED { Some(self.tenant_keys(tenant).await?) } else { None };
         let start = row_key(tenant, R::KIND, &scan.prefix);
-        let mut range = Range::new(start.as_slice(), after_prefix(&start)).limit(scan.limit).reverse(scan.reverse);
+        let mut range =
+            Range::new(start.as_slice(), after_prefix(&start)).limit(scan.limit).reverse(scan.reverse);
         if let Some(cursor) = scan.after.map(|cursor| row_key(tenant, R::KIND, &cursor)) {
             if scan.reverse {
                 range.end = range.end.min(cursor);
@@ -116,8 +117,9 @@ impl Transaction {
         drop(keys);
         let mut out = Vec::new();
         for (key, value) in self.range_raw(range).await? {
-            let row_key = R::Key::decode(&key[PREFIX_BYTES..])
-                .map_err(|error| Error::damaged_row(format!("a key of kind {:04x}: {error}", R::KIND.code())))?;
+            let row_key = R::Key::decode(&key[PREFIX_BYTES..]).map_err(|error| {
+                Error::damaged_row(format!("a key of kind {:04x}: {error}", R::KIND.code()))
+            })?;
             out.push((row_key, self.decode(tenant, &key, value).await?));
         }
         Ok(out)
@@ -154,7 +156,8 @@ impl Transaction {
         let damaged = |what: &str| Error::damaged_row(format!("a row of kind {:04x} {what}", R::KIND.code()));
         let value = match head.split_first() {
             Some((&CHUNKED, length)) => {
-                let length = length.try_into().map(u32::from_be_bytes).map_err(|_| damaged("has a bad head"))?;
+                let length =
+                    length.try_into().map(u32::from_be_bytes).map_err(|_| damaged("has a bad head"))?;
                 let value = self.read_chunks(key).await?;
                 if value.len() != length as usize {
                     return Err(damaged("lacks a part"));

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{marker::PhantomData, ops::Deref, time::Duration};
 
 use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -9,6 +9,20 @@ use crate::{Commit, Error, Store, Transaction, request::Request};
 const RUN_TIME: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_micros(500);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// A [`Transaction`] whose closure may borrow for `'env`; see [`Store::run_borrowing`].
+pub struct Borrowing<'env> {
+    transaction: Transaction,
+    around: PhantomData<&'env ()>,
+}
+
+impl Deref for Borrowing<'_> {
+    type Target = Transaction;
+
+    fn deref(&self) -> &Transaction {
+        &self.transaction
+    }
+}
 
 impl Store {
     /// Runs `body` in a transaction and commits what it wrote, durably. Runs it again after a conflict, so it must be
@@ -26,19 +40,31 @@ impl Store {
         E: From<Error> + Send,
         T: Send,
     {
+        self.run_borrowing(|tx: &Borrowing<'static>| body(tx)).await
+    }
+
+    /// As [`run`](Self::run), for a `body` that borrows from around it. (`run` must be ready for a transaction of any
+    /// lifetime, also `'static`; here the transaction's type says that it does not outlive `'env`.)
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn run_borrowing<'env, T, E, F>(&self, body: F) -> Result<T, E>
+    where
+        F: for<'t> Fn(&'t Borrowing<'env>) -> BoxFuture<'t, Result<T, E>> + Send + Sync,
+        E: From<Error> + Send,
+        T: Send,
+    {
         let give_up = Instant::now() + RUN_TIME;
         let mut request = self.new_request();
         let mut pause = FIRST_PAUSE;
         loop {
-            let tx = Transaction::new(self.shared.clone());
+            let tx = Borrowing { transaction: Transaction::new(self.shared.clone()), around: PhantomData };
             let ran = timeout_at(tx.deadline().min(give_up), body(&tx)).await.map_err(|_| Error::Timeout)?;
             let committed = match (tx.failure(), ran) {
                 (Some(failure), _) if failure.is_retryable() => Err(failure),
                 (Some(failure), Ok(_)) => return Err(failure.into()),
                 (_, Err(error)) => return Err(error),
-                (None, Ok(out)) => {
-                    self.commit(tx, &mut request, give_up).await.map(|()| out)
-                }
+                (None, Ok(out)) => self.commit(tx.transaction, &mut request, give_up).await.map(|()| out),
             };
             match committed {
                 Ok(out) => return Ok(out),

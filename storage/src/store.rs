@@ -4,8 +4,8 @@ use aesp_proto::{Clock, Entropy, SystemClock};
 use futures::FutureExt;
 
 use crate::{
-    Engine, Error, FaultEngine, Faults, KeyProvider, LmdbEngine, LmdbOptions, MemoryEngine, MemoryOptions, Transaction,
-    Watch, keyring::Keyring, provider::ThrowAwayKeyProvider,
+    Engine, Error, FaultEngine, Faults, KeyProvider, LmdbEngine, LmdbOptions, MemoryEngine, MemoryOptions,
+    Transaction, Watch, keyring::Keyring, provider::ThrowAwayKeyProvider,
 };
 
 /// The store: serializable transactions over the rows of all tenants. Cheap to clone; the clones are the same store.
@@ -49,7 +49,11 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Damaged`] if the folder holds something else, [`Error::Unavailable`] if it can't be used.
-    pub async fn lmdb(path: &Path, options: LmdbOptions, provider: Arc<dyn KeyProvider>) -> Result<Self, Error> {
+    pub async fn lmdb(
+        path: &Path,
+        options: LmdbOptions,
+        provider: Arc<dyn KeyProvider>,
+    ) -> Result<Self, Error> {
         Ok(Self::on(Arc::new(LmdbEngine::open(path, options).await?), provider))
     }
 

@@ -8,7 +8,8 @@ use bytes::Bytes;
 
 use self::versions::Versions;
 use super::{
-    Commit, Engine, Snapshot, Turbulence, Versionstamp, Watch, turbulence::Fate, versionstamp, watches::Watches,
+    Commit, Engine, Snapshot, Turbulence, Versionstamp, Watch, turbulence::Fate, versionstamp,
+    watches::Watches,
 };
 use crate::{Error, Range};
 
@@ -46,9 +47,9 @@ impl MemoryEngine {
         Self { versions: Arc::default(), watches: Watches::default(), turbulence }
     }
 
-    fn apply(&self, commit: &Commit, version: u64) -> Result<Versionstamp, Error> {
+    fn apply(&self, commit: &Commit) -> Result<Versionstamp, Error> {
         let mut versions = lock(&self.versions);
-        if versions.conflicts(commit, version) {
+        if versions.conflicts(commit) {
             return Err(Error::Conflict);
         }
         let stamp = versionstamp(versions.next(), 0);
@@ -69,18 +70,15 @@ impl Engine for MemoryEngine {
     }
 
     async fn commit(&self, commit: Commit) -> Result<Versionstamp, Error> {
-        // Who read nothing conflicts with what comes after this moment; the version is held open over the wait below.
-        let held = MemorySnapshot { versions: Arc::clone(&self.versions), version: lock(&self.versions).open(), read: None };
-        let version = commit.snapshot.as_ref().map_or(held.version, |snapshot| snapshot.version());
-        let Some((turbulence, entropy)) = &self.turbulence else { return self.apply(&commit, version) };
+        let Some((turbulence, entropy)) = &self.turbulence else { return self.apply(&commit) };
         let fate = turbulence.fate(entropy);
         tokio::time::sleep(turbulence.commit).await;
         match fate {
-            Fate::Normal => self.apply(&commit, version),
+            Fate::Normal => self.apply(&commit),
             Fate::Refused => Err(Error::Conflict),
             Fate::UnknownNotApplied => Err(Error::CommitUnknown),
             Fate::UnknownApplied => {
-                self.apply(&commit, version)?;
+                self.apply(&commit)?;
                 Err(Error::CommitUnknown)
             }
         }

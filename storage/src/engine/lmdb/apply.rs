@@ -16,7 +16,8 @@ pub(super) fn is_valid(environment: &Environment, txn: &RwTxn<'_>, commit: &Comm
                 loop {
                     match (now.next().transpose()?, seen.next()) {
                         (None, None) => break true,
-                        (Some((key, value)), Some((old_key, old_value))) if key == old_key && value == old_value => {}
+                        (Some((key, value)), Some((old_key, old_value)))
+                            if key == old_key && value == old_value => {}
                         _ => break false,
                     }
                 }

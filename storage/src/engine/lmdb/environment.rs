@@ -56,7 +56,9 @@ pub(super) fn prepare(path: &Path) -> Result<PathBuf, Error> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
     let path = path.canonicalize().map_err(unusable)?;
     let kind = rustix::fs::statfs(&path).map_err(|error| unusable(error.into()))?.f_type;
-    if let Some((_, name)) = NETWORK_FILE_SYSTEMS.iter().find(|(magic, _)| *magic == kind.cast_unsigned() & 0xFFFF_FFFF) {
+    if let Some((_, name)) =
+        NETWORK_FILE_SYSTEMS.iter().find(|(magic, _)| *magic == kind.cast_unsigned() & 0xFFFF_FFFF)
+    {
         return Err(Error::unavailable(format!(
             "store folder {} is on {name}, where the locks and maps of LMDB don't hold; use a local disk",
             path.display()
@@ -133,21 +135,26 @@ fn repair_length(env: &Env, path: &Path) -> Result<bool, heed::Error> {
 /// Says what a failure of LMDB means for the caller.
 pub(super) fn explain(error: heed::Error) -> Error {
     let damaged = |what: &str| {
-        Error::damaged(what, "stop every process that uses the folder, move it away and restore the store from a backup")
+        Error::damaged(
+            what,
+            "stop every process that uses the folder, move it away and restore the store from a backup",
+        )
     };
     match error {
         heed::Error::Mdb(MdbError::MapFull) => Error::Full,
         heed::Error::Io(error) if is_full(&error) => Error::Full,
-        heed::Error::Mdb(MdbError::Invalid | MdbError::VersionMismatch) => damaged("the folder holds no LMDB environment"),
+        heed::Error::Mdb(MdbError::Invalid | MdbError::VersionMismatch) => {
+            damaged("the folder holds no LMDB environment")
+        }
         heed::Error::Mdb(MdbError::Incompatible) => {
             damaged("the folder holds the LMDB environment of another program or release")
         }
         heed::Error::Mdb(
             MdbError::Corrupted | MdbError::PageNotFound | MdbError::PageFull | MdbError::CursorFull,
         ) => damaged("LMDB found broken pages"),
-        heed::Error::Mdb(MdbError::MapResized) => {
-            Error::unavailable("another process opened the store with a larger map; give all the same map size")
-        }
+        heed::Error::Mdb(MdbError::MapResized) => Error::unavailable(
+            "another process opened the store with a larger map; give all the same map size",
+        ),
         heed::Error::Mdb(MdbError::Panic) => {
             Error::unavailable("the disk failed during a commit; restart the process once the disk is well")
         }

@@ -64,17 +64,20 @@ impl Versions {
         rows.collect_limited(range)
     }
 
-    /// Tells whether anything that was observed has been written after `version`.
-    pub(super) fn conflicts(&self, commit: &Commit, version: u64) -> bool {
-        let newer = |history: &[(u64, Option<Bytes>)]| history.last().is_some_and(|(at, _)| *at > version);
+    /// Tells whether anything that was observed has been written since.
+    pub(super) fn conflicts(&self, commit: &Commit) -> bool {
+        let version = commit.snapshot.as_ref().map(|snapshot| snapshot.version());
+        let newer =
+            |history: &[(u64, Option<Bytes>)]| history.last().is_some_and(|(at, _)| Some(*at) > version);
         commit.observed.iter().any(|observed| match observed {
-            Observed::Point { key, .. } => self.rows.get(key.as_slice()).is_some_and(|history| newer(history)),
+            // Without a snapshot (a request id is known to be absent without a look) only the value can tell.
+            Observed::Point { key, value } if version.is_none() => self.latest(key) != *value,
+            Observed::Point { key, .. } => {
+                self.rows.get(key.as_slice()).is_some_and(|history| newer(history))
+            }
             Observed::Range { start, end, .. } => {
                 start < end
-                    && self
-                        .rows
-                        .range::<[u8], _>(between(start, end))
-                        .any(|(_, history)| newer(history))
+                    && self.rows.range::<[u8], _>(between(start, end)).any(|(_, history)| newer(history))
             }
         })
     }

@@ -1,0 +1,89 @@
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use aesp_proto::TenantId;
+use aesp_storage::{Error, Kind, Range, Store, UnknownCommit, row_key};
+
+use crate::fixture::{Fixture, number, raw};
+
+async fn count_up(store: &Store) -> Result<usize, Error> {
+    let attempts = &AtomicUsize::new(0);
+    store
+        .run_borrowing(|tx| {
+            Box::pin(async move {
+                attempts.fetch_add(1, Ordering::SeqCst);
+                let next = number(tx.get_raw(&raw("n")).await?.as_deref()) + 1;
+                tx.set_raw(&raw("n"), next.to_string().as_bytes())
+            })
+        })
+        .await?;
+    Ok(attempts.load(Ordering::SeqCst))
+}
+
+pub(crate) async fn applied_once(store: Fixture) {
+    let (faulty, _, faults) = store.with_faults();
+    faults.unknown(UnknownCommit::Applied);
+    count_up(&faulty).await.unwrap();
+    assert_eq!(store.count("n").await, 1);
+}
+
+pub(crate) async fn lost_commits_are_made_again(store: Fixture) {
+    let (faulty, _, faults) = store.with_faults();
+    faults.unknown(UnknownCommit::NotApplied);
+    // The resolver's own commit may end unknown, too.
+    faults.unknown(UnknownCommit::Applied);
+    faults.unknown(UnknownCommit::NotApplied);
+    let attempts = count_up(&faulty).await.unwrap();
+    assert!(attempts >= 2);
+    assert_eq!(store.count("n").await, 1);
+}
+
+/// The commit is still on its way when it is looked up, and arrives after it was made again.
+pub(crate) async fn a_late_commit_loses(store: Fixture) {
+    let (faulty, engine, faults) = store.with_faults();
+    faults.unknown(UnknownCommit::Late);
+    let blind = faulty.run_borrowing(|tx| Box::pin(async move { tx.atomic_add(&raw("m"), 1) }));
+    blind.await.unwrap();
+    let delivered = engine.deliver_late().await;
+    assert_eq!(delivered.len(), 1);
+    assert!(delivered[0].is_err(), "{delivered:?}");
+    assert_eq!(store.value("m").await.unwrap(), 1_i64.to_le_bytes());
+}
+
+async fn requests(store: &Store) -> usize {
+    let range = Range::prefix(&row_key(TenantId::PLATFORM, Kind::REQUEST, &[]));
+    let range = &range;
+    store.run_borrowing(|tx| Box::pin(async move { tx.range_raw(range.clone()).await })).await.unwrap().len()
+}
+
+pub(crate) async fn old_requests_expire(store: Fixture) {
+    for _ in 0..3 {
+        store.count_up("n").await.unwrap();
+    }
+    let before = requests(&store).await;
+    assert!(before >= 3, "a transaction that writes leaves its name");
+    store.expire_requests(Duration::from_secs(3600)).await.unwrap();
+    assert!(requests(&store).await >= before, "young names stay");
+}
+
+/// A closure that turns an outage into success must not commit a half.
+pub(crate) async fn failures_are_remembered(store: Fixture) {
+    let (faulty, _, faults) = store.with_faults();
+    let faults = &faults;
+    let ran: Result<(), Error> = faulty
+        .run_borrowing(|tx| {
+            Box::pin(async move {
+                tx.set_raw(&raw("a"), b"half")?;
+                faults.fail(Some(Error::unavailable("the disk is on fire")));
+                let read = tx.get_raw(&raw("b")).await;
+                faults.fail(None);
+                assert!(read.is_err());
+                Ok(())
+            })
+        })
+        .await;
+    assert!(matches!(ran, Err(Error::Unavailable(_))), "{ran:?}");
+    assert_eq!(store.value("a").await, None);
+}
