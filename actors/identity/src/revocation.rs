@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// How much longer than the token a revocation is remembered, so that a clock that is set back does not revive it.
-pub(crate) const MARGIN: Duration = Duration::from_secs(3600);
+pub(crate) const MARGIN: Duration = Duration::from_secs(600);
 
 /// Ends one access token.
 ///

@@ -11,6 +11,8 @@ use crate::{
 const ROWS_A_READ: usize = 2_000;
 
 /// A tenant's principals and revoked tokens at one revision. Immutable; every change of rights makes a new one.
+///
+/// It is read in one transaction, so the store's limit of 10 MB bounds it: about 20,000 principals and revocations.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     tenant: TenantId,

@@ -23,7 +23,7 @@ pub enum Sweep {
     Families(TokenId),
 }
 
-/// Deletes what has ended by itself more than an hour ago: revocations of tokens that are over, and refresh families. One
+/// Deletes what has ended by itself more than ten minutes ago: revocations of tokens that are over, and refresh families. One
 /// step, of one transaction's size; returns where the next one starts, nothing when the tenant is done. No right changes.
 ///
 /// # Errors

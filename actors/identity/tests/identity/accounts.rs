@@ -1,4 +1,4 @@
-use aesp_identity::{Error, Page, PrincipalName, create_first_administrator, list};
+use aesp_identity::{Error, Page, PrincipalName, Refusal, create_first_administrator, list};
 use aesp_proto::{ErrorCode, PrincipalId, TenantId, v1};
 
 use crate::world::{World, name};
@@ -155,8 +155,11 @@ async fn there_is_one_first_administrator() {
 #[tokio::test]
 async fn nothing_is_given_to_a_revoked_principal() {
     let world = World::new().await;
-    let (principal, _) = world.account(world.acme, "agent").await.unwrap();
+    let (principal, key) = world.account(world.acme, "agent").await.unwrap();
+    let grant = world.login(&key).await.unwrap();
     world.revoke(world.acme, principal.id).await.unwrap();
+    let refused = world.refresh(&grant.refresh_token).await.unwrap_err();
+    assert!(matches!(refused, Error::Credentials(Refusal::PrincipalRevoked)));
     assert!(matches!(world.rotate_api_key(&principal).await, Err(Error::Revoked)));
     assert!(matches!(world.bind(&principal, "spiffe://acme/agent").await, Err(Error::Revoked)));
     assert!(matches!(world.revoke(world.globex, principal.id).await, Err(Error::NotFound)));

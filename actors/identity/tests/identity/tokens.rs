@@ -193,11 +193,14 @@ async fn one_key_signs_however_many_nodes_start_at_once() {
     let second = world.in_tx(|tx, world| {
         Box::pin(async move { ensure_signing_key(tx, &world.entropy, world.now()).await })
     });
-    assert_eq!(first.await.unwrap(), second.await.unwrap());
+    let active = first.await.unwrap();
+    assert_eq!(active, second.await.unwrap());
     let tokens = world.tokens().await;
     let (principal, _) = world.account(world.acme, "agent").await.unwrap();
     let access = tokens.issue(&principal, None, &world.entropy, world.now()).unwrap();
     tokens.verify(access.reveal(), world.now()).unwrap();
+    let header = jsonwebtoken::decode_header(access.reveal()).unwrap();
+    assert_eq!(header.kid, Some(active.to_string()), "of several active keys another might have signed");
 }
 
 fn published(tokens: &Tokens) -> Vec<Value> {
