@@ -84,6 +84,7 @@ impl Index {
         self.entries.get(id)
     }
 
+    #[cfg(test)]
     pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values()
     }

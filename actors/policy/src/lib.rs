@@ -19,6 +19,9 @@ mod schema;
 mod snapshot;
 mod text;
 
+#[cfg(test)]
+mod tests;
+
 pub use assignments::{assign_role, list_assignments, revoke_role, set_roles};
 pub use authorize::{authorize, authorize_both};
 pub use decision::{Basis, Decision, Denied, Obligation, Pending, Permit, StepUp};

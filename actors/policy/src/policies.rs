@@ -5,8 +5,7 @@ use aesp_storage::{Scan, Transaction, encode};
 
 use crate::{
     Error,
-    rows::{StoredPolicy, all, schema_fingerprint},
-    text,
+    rows::{StoredPolicy, all},
 };
 
 /// How many policy texts a tenant may have, and how long they may be together, so that one transaction can read them.
@@ -42,10 +41,9 @@ pub async fn create_policy(
             "a policy has a name of 1 to 200 and a description of at most 2000 bytes".into(),
         ));
     }
-    let faults = text::validate(&draft.text);
-    if !faults.is_empty() {
-        return Err(Error::InvalidPolicy(faults));
-    }
+    let text = draft.text.clone();
+    let row = StoredPolicy::new(draft.id, &draft.name, text, author, now)?;
+    let row = StoredPolicy { description: draft.description.clone(), ..row };
     let others = all::<StoredPolicy>(tx, tenant, vec![]).await?;
     if others.len() >= MAX_POLICIES {
         return Err(Error::TooMany { what: "policies", limit: MAX_POLICIES });
@@ -53,15 +51,6 @@ pub async fn create_policy(
     if others.iter().map(|policy| policy.text.len()).sum::<usize>() + draft.text.len() > MAX_TOTAL_BYTES {
         return Err(Error::TooMany { what: "bytes of policies", limit: MAX_TOTAL_BYTES });
     }
-    let row = StoredPolicy {
-        id: draft.id,
-        name: draft.name.clone(),
-        description: draft.description.clone(),
-        text: draft.text.clone(),
-        created_at: now,
-        created_by: author,
-        schema: schema_fingerprint(),
-    };
     tx.put(tenant, &row.id, &row).await?;
     tx.bump_revision(tenant).await?;
     Ok(row)

@@ -7,7 +7,7 @@ use aesp_proto::{PrincipalId, TenantId, Timestamp, TokenId, v1};
 use aesp_storage::{Blind, Kind, Row, RowKey, Scan, Transaction, encode};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Role, SCHEMA};
+use crate::{Error, Role, SCHEMA, text};
 
 /// Roles lie under the blind index of their names.
 impl Row for Role {
@@ -64,6 +64,25 @@ impl Row for StoredPolicy {
 }
 
 impl StoredPolicy {
+    /// Validates a policy text.
+    ///
+    /// # Errors
+    /// [`Error::InvalidPolicy`] with everything that Cedar finds.
+    pub fn new(
+        id: TokenId,
+        name: &str,
+        text: String,
+        created_by: PrincipalId,
+        created_at: Timestamp,
+    ) -> Result<Self, Error> {
+        let faults = text::validate(&text);
+        if !faults.is_empty() {
+            return Err(Error::InvalidPolicy(faults));
+        }
+        let (name, description) = (name.to_owned(), String::new());
+        Ok(Self { id, name, description, text, created_at, created_by, schema: schema_fingerprint() })
+    }
+
     /// Returns the policy as it travels.
     #[must_use]
     pub fn to_wire(&self, tenant: TenantId) -> v1::Policy {
