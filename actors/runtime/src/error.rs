@@ -41,6 +41,12 @@ pub enum Error {
     /// An actor could not be started or did not answer in time.
     #[error("the Runtime connections' actor failed")]
     Actor(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The store failed.
+    #[error("the registrations can't be read or written")]
+    Storage(#[from] aesp_storage::Error),
+    /// The change could not be recorded, so it was not made.
+    #[error("the change can't be recorded")]
+    Audit(#[from] crate::journal::Error),
 }
 
 impl Error {
@@ -55,6 +61,8 @@ impl Error {
             Self::NotRegistered(_) => ErrorCode::NotFound,
             Self::NotAdmitted(error) => error.code(),
             Self::Actor(_) => ErrorCode::InternalError,
+            Self::Storage(error) => error.code(),
+            Self::Audit(error) => error.code(),
         }
     }
 
@@ -64,6 +72,8 @@ impl Error {
         match self {
             Self::NoRuntime { .. } | Self::Overloaded { .. } | Self::NotServing => true,
             Self::NotAdmitted(error) => error.is_retryable(),
+            Self::Storage(error) => error.is_retryable(),
+            Self::Audit(error) => error.is_retryable(),
             Self::Invalid(_) | Self::Taken(_) | Self::NotRegistered(_) | Self::Actor(_) => false,
         }
     }
@@ -74,6 +84,8 @@ impl From<Error> for aesp_proto::Error {
         let text = error.to_string();
         match error {
             Error::NotAdmitted(inner) => inner,
+            Error::Storage(inner) => inner.into(),
+            Error::Audit(inner) => inner.into(),
             Error::Actor(_) => Self::internal(error),
             Error::NoRuntime { retry_after, .. } => {
                 Self::new(error.code(), text).retry_after(retry_after).remedy(

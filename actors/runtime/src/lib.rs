@@ -2,20 +2,42 @@
 //! Runtime run a call. Decisions are pure (`state`); an actor for each connection performs them; [`Runtimes`] is what
 //! others hold.
 
+mod actor;
 mod attempt;
 mod directory;
 mod dispatch;
 mod error;
+mod frames;
 mod handle;
+pub mod journal;
 mod late;
+mod link;
+mod lost;
+mod metrics;
+mod offers;
+mod options;
 mod peer;
+mod penalty;
+mod presence;
+mod queue;
+mod read;
+mod record;
 mod registration;
+mod rows;
+mod shared;
+mod state;
+mod table;
+mod terms;
 
 pub use attempt::Attempt;
 pub use directory::{Admission, Directory, RuntimeSlot};
 pub use dispatch::{Dispatch, Failure, Lost, LostReason, Priority, RunningDispatch, Update};
 pub use error::Error;
-pub use handle::{HostFrames, Options, Runtimes, Wiring};
+pub use frames::HostFrames;
+pub use handle::{Runtimes, Wiring};
 pub use late::{LateResults, Settled};
+pub use metrics::Metrics;
+pub use options::Options;
 pub use peer::PeerIdentity;
 pub use registration::{Registration, Registrations};
+pub use rows::{list, register, revoke};
