@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+const ECHO: Duration = Duration::from_secs(1);
+
 /// Watches a link for silence. After more than a lease of it the sender may have been frozen, and another node may have
 /// taken over what it owned: calls are refused until it has answered a heartbeat that was sent after the silence.
 #[derive(Debug)]
@@ -15,8 +17,8 @@ pub(crate) struct Lease {
     next: u64,
     /// The first sequence whose answer ends the doubt.
     doubt: Option<u64>,
-    /// The highest sequence that the Host sent of its own.
-    answered: Option<u64>,
+    /// The Host's question that was answered last, and when.
+    answered: Option<(u64, Instant)>,
 }
 
 /// What a heartbeat of the Host is.
@@ -70,18 +72,20 @@ impl Lease {
         sequence
     }
 
-    /// Takes a heartbeat of the Host.
-    pub(crate) fn beat(&mut self, sequence: u64) -> Beat {
+    /// Takes a heartbeat of the Host. The same question is answered once a second at most: were it our own answer coming
+    /// back, it would go back and forth for ever.
+    pub(crate) fn beat(&mut self, now: Instant, sequence: u64) -> Beat {
         if (self.first..self.next).contains(&sequence) {
             if self.doubt.is_some_and(|since| sequence >= since) {
                 self.doubt = None;
             }
             return Beat::Answer;
         }
-        if self.answered.is_some_and(|last| sequence <= last) {
+        let again = |(last, at): (u64, Instant)| last == sequence && now.saturating_duration_since(at) < ECHO;
+        if self.answered.is_some_and(again) {
             return Beat::Echo;
         }
-        self.answered = Some(sequence);
+        self.answered = Some((sequence, now));
         Beat::Question
     }
 }
@@ -102,19 +106,21 @@ mod tests {
         assert!(lease.hear(late));
         let after = lease.ask();
         // What was on its way while the sender was frozen proves nothing.
-        assert_eq!(lease.beat(before), Beat::Answer);
-        assert_eq!(lease.beat(1), Beat::Question);
+        assert_eq!(lease.beat(late, before), Beat::Answer);
+        assert_eq!(lease.beat(late, 1), Beat::Question);
         assert!(lease.in_doubt());
-        assert_eq!(lease.beat(after), Beat::Answer);
+        assert_eq!(lease.beat(late, after), Beat::Answer);
         assert!(!lease.in_doubt());
     }
 
     #[test]
     fn answers_never_go_back_and_forth() {
-        let mut lease = Lease::new(LEASE, Instant::now(), 0);
-        assert_eq!(lease.beat(0), Beat::Question);
-        assert_eq!(lease.beat(0), Beat::Echo, "a Host that echoes everything gets no second answer");
-        assert_eq!(lease.beat(1), Beat::Question);
+        let start = Instant::now();
+        let mut lease = Lease::new(LEASE, start, 0);
+        assert_eq!(lease.beat(start, 0), Beat::Question);
+        assert_eq!(lease.beat(start, 0), Beat::Echo, "a Host that echoes everything gets no second answer");
+        assert_eq!(lease.beat(start, 1), Beat::Question);
+        assert_eq!(lease.beat(start + ECHO, 1), Beat::Question, "a Host may ask the same again");
     }
 
     #[test]

@@ -153,7 +153,7 @@ impl Link {
                     self.shared.progress.send_replace(());
                 }
             }
-            host_frame::Frame::Heartbeat(beat) => match self.lease.beat(beat.sequence) {
+            host_frame::Frame::Heartbeat(beat) => match self.lease.beat(Instant::now(), beat.sequence) {
                 Beat::Question => send(&self.outgoing, Frame::Heartbeat(beat)),
                 Beat::Answer => {
                     if let Some(leaving) = &mut self.leaving {
