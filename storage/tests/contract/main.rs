@@ -1,6 +1,9 @@
 //! What every engine of the store must do. The same tests run on memory, on memory that behaves like a store across a
 //! network, and on LMDB; what only LMDB can show has its own modules.
 
+#![expect(clippy::unwrap_used, reason = "a test that can not go on fails")]
+#![expect(clippy::print_stdout, reason = "seeds are printed")]
+
 mod atomics;
 mod fixture;
 mod keys;

@@ -41,10 +41,6 @@ impl Environment {
         let stat = self.rows.stat(txn)?;
         Ok((stat.branch_pages + stat.leaf_pages + stat.overflow_pages) * stat.page_size as usize)
     }
-
-    pub(super) fn last_version(&self) -> u64 {
-        self.env.info().last_txn_id as u64
-    }
 }
 
 const MIN_RESERVE_BYTES: usize = 256 << 10;

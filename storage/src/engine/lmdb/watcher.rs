@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use heed::RoTxn;
 use tokio::sync::oneshot;
 
 use super::environment::{Environment, explain};
@@ -55,23 +56,41 @@ impl WatchState {
     /// Wakes who watches a key that these mutations, which are committed, touched.
     pub(super) fn touched(&self, environment: &Environment, mutations: &[Mutation]) {
         let keys = self.watches.touched(mutations);
-        if !keys.is_empty() {
-            self.look(environment, &keys);
+        if keys.is_empty() {
+            return;
+        }
+        let looked = environment.env.read_txn().and_then(|txn| self.look(environment, &txn, &keys));
+        if let Err(error) = looked {
+            tracing::warn!(error = %explain(error), "could not look for watched changes");
+            // The watcher looks again.
+            self.foreign.store(true, Ordering::SeqCst);
         }
     }
 
-    fn look(&self, environment: &Environment, keys: &[Vec<u8>]) {
-        let looked = (|| {
-            let txn = environment.env.read_txn()?;
-            for key in keys {
-                self.watches.now(key, environment.rows.get(&txn, key)?);
-            }
-            heed::Result::Ok(())
-        })();
-        if let Err(error) = looked {
-            // The next look may succeed; until then a change is only noticed late.
-            tracing::warn!(error = %explain(error), "could not look for watched changes");
+    fn look(&self, environment: &Environment, txn: &RoTxn<'_>, keys: &[Vec<u8>]) -> heed::Result<()> {
+        for key in keys {
+            self.watches.now(key, environment.rows.get(txn, key)?);
         }
+        Ok(())
+    }
+
+    /// Looks at every watched key if another process has written since version `seen`; returns the version looked at.
+    fn poll(&self, environment: &Environment, seen: u64) -> heed::Result<u64> {
+        // The flag before the transaction, so that what raised it is in the transaction.
+        let foreign = self.foreign.swap(false, Ordering::SeqCst);
+        let looked = (|| {
+            // The version of a reader, not that of the environment's pages: those are visible before the commit has ended.
+            let txn = environment.env.read_txn()?;
+            let last = txn.id() as u64;
+            if foreign || (last != seen && last != self.own.load(Ordering::SeqCst)) {
+                self.look(environment, &txn, &self.watches.keys())?;
+            }
+            Ok(last)
+        })();
+        if looked.is_err() {
+            self.foreign.store(true, Ordering::SeqCst);
+        }
+        looked
     }
 }
 
@@ -117,7 +136,7 @@ impl Drop for Watcher {
 }
 
 fn watch_all(environment: &Environment, state: &WatchState) {
-    let mut seen = environment.last_version();
+    let mut seen = 0;
     let mut waited = Duration::ZERO;
     loop {
         let pause = if state.watches.is_empty() { CLEAR_UP } else { POLL };
@@ -136,12 +155,11 @@ fn watch_all(environment: &Environment, state: &WatchState) {
                 tracing::warn!(error = %explain(error), "could not clear dead readers");
             }
         }
-        let last = environment.last_version();
-        let foreign = state.foreign.swap(false, Ordering::SeqCst)
-            || (last != seen && last != state.own.load(Ordering::SeqCst));
-        seen = last;
-        if foreign && !state.watches.is_empty() {
-            state.look(environment, &state.watches.keys());
+        if !state.watches.is_empty() {
+            match state.poll(environment, seen) {
+                Ok(version) => seen = version,
+                Err(error) => tracing::warn!(error = %explain(error), "could not look for watched changes"),
+            }
         }
     }
 }
