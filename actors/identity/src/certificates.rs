@@ -73,9 +73,10 @@ pub async fn unbind_certificate(
 /// The store's.
 pub async fn certificate_principal(
     tx: &Transaction,
-    identity: &CertificateIdentity,
+    identity: &str,
 ) -> Result<Option<(TenantId, PrincipalId)>, Error> {
-    let blind = blind(tx, identity).await?;
+    let Ok(identity) = identity.parse::<CertificateIdentity>() else { return Ok(None) };
+    let blind = blind(tx, &identity).await?;
     let bound = tx.get::<CertificateBindingRow>(TenantId::PLATFORM, &blind).await?;
     Ok(bound.map(|bound| (bound.tenant, bound.principal)))
 }

@@ -4,9 +4,9 @@ use aesp_proto::{Entropy, TenantId, Timestamp, TokenId};
 use aesp_storage::{TenantKeys, Transaction};
 
 use crate::{
-    ApiKey, CertificateIdentity, Error, Principal, RefreshToken, Refusal, Secret, certificate_principal,
+    ApiKey, Error, Principal, RefreshToken, Refusal, Secret, certificate_principal,
     fingerprint::Fingerprint,
-    rows::{ApiKeyRow, PrincipalRow, PrincipalStatus, RefreshFamilyRow},
+    rows::{ApiKeyRow, PrincipalRow, RefreshFamilyRow},
 };
 
 /// How long refresh tokens live.
@@ -70,7 +70,7 @@ pub async fn login_api_key(
 /// [`Error::Credentials`] if the identity is bound to nobody who is active; the store's.
 pub async fn login_certificate(
     tx: &Transaction,
-    identity: &CertificateIdentity,
+    identity: &str,
     entropy: &Entropy,
     now: Timestamp,
     lifetime: RefreshLifetime,
@@ -78,10 +78,11 @@ pub async fn login_certificate(
     let unbound = Error::Credentials(Refusal::CertificateUnbound);
     let Some((tenant, id)) = certificate_principal(tx, identity).await? else { return Err(unbound) };
     let Some(row) = find_row(tx.get::<PrincipalRow>(tenant, &id).await)? else { return Err(unbound) };
-    if row.status == PrincipalStatus::Active && !row.certificate_identities.contains(identity) {
+    let principal = Principal::from_row(tenant, id, row);
+    if principal.is_active() && !principal.has_certificate(identity) {
         return Err(unbound);
     }
-    begin_family(tx, Principal::from_row(tenant, id, row), entropy, now, lifetime).await
+    begin_family(tx, principal, entropy, now, lifetime).await
 }
 
 async fn begin_family(

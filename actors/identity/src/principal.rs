@@ -31,6 +31,12 @@ impl Principal {
         self.status == v1::PrincipalStatus::PrincipalActive
     }
 
+    /// Tells whether certificates with this identity may act as the principal.
+    #[must_use]
+    pub fn has_certificate(&self, identity: &str) -> bool {
+        self.certificate_identities.iter().any(|bound| bound.as_str() == identity)
+    }
+
     pub(crate) fn from_row(tenant: TenantId, id: PrincipalId, row: PrincipalRow) -> Self {
         Self {
             id,

@@ -1,10 +1,13 @@
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use aesp_proto::{PrincipalId, TenantId, TokenId};
 use aesp_storage::{Row, RowKey, Scan, Transaction, encode};
 
 use crate::{
-    CertificateIdentity, Claims, Error, Principal, Refusal,
+    Claims, Error, Principal, Refusal,
     rows::{PrincipalRow, RevokedTokenRow},
 };
 
@@ -16,7 +19,7 @@ const ROWS_A_READ: usize = 2_000;
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     tenant: TenantId,
-    principals: HashMap<PrincipalId, Principal>,
+    principals: HashMap<PrincipalId, Arc<Principal>>,
     names: HashMap<String, PrincipalId>,
     /// Ids of access tokens and of families.
     revoked: HashSet<TokenId>,
@@ -32,7 +35,7 @@ impl Snapshot {
         let mut names = HashMap::new();
         for (id, row) in all::<PrincipalRow>(tx, tenant).await? {
             names.insert(row.name.as_str().to_owned(), id);
-            principals.insert(id, Principal::from_row(tenant, id, row));
+            principals.insert(id, Arc::new(Principal::from_row(tenant, id, row)));
         }
         let revoked = all::<RevokedTokenRow>(tx, tenant).await?.into_iter().map(|(id, _)| id).collect();
         Ok(Self { tenant, principals, names, revoked })
@@ -46,19 +49,25 @@ impl Snapshot {
 
     /// Returns a principal, a revoked one too.
     #[must_use]
-    pub fn principal(&self, id: PrincipalId) -> Option<&Principal> {
+    pub fn principal(&self, id: PrincipalId) -> Option<&Arc<Principal>> {
         self.principals.get(&id)
+    }
+
+    /// Returns a principal if it is active.
+    #[must_use]
+    pub fn active(&self, id: PrincipalId) -> Option<&Arc<Principal>> {
+        self.principal(id).filter(|principal| principal.is_active())
     }
 
     /// Returns a principal, a revoked one too, by its name or its id.
     #[must_use]
-    pub fn by_name(&self, name_or_id: &str) -> Option<&Principal> {
+    pub fn by_name(&self, name_or_id: &str) -> Option<&Arc<Principal>> {
         let id = name_or_id.parse().ok().or_else(|| self.names.get(name_or_id).copied())?;
         self.principal(id)
     }
 
     /// Returns every principal, in no order.
-    pub fn principals(&self) -> impl Iterator<Item = &Principal> {
+    pub fn principals(&self) -> impl Iterator<Item = &Arc<Principal>> {
         self.principals.values()
     }
 
@@ -67,7 +76,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`Error::Token`].
-    pub fn check(&self, claims: &Claims) -> Result<&Principal, Error> {
+    pub fn check(&self, claims: &Claims) -> Result<&Arc<Principal>, Error> {
         if claims.tenant != self.tenant {
             return Err(Error::Token(Refusal::Tenant));
         }
@@ -89,13 +98,13 @@ impl Snapshot {
     pub fn check_certificate(
         &self,
         principal: PrincipalId,
-        identity: &CertificateIdentity,
-    ) -> Result<&Principal, Error> {
+        identity: &str,
+    ) -> Result<&Arc<Principal>, Error> {
         let principal = self.principal(principal).ok_or(Error::Credentials(Refusal::Unknown))?;
         if !principal.is_active() {
             return Err(Error::Credentials(Refusal::PrincipalRevoked));
         }
-        if !principal.certificate_identities.contains(identity) {
+        if !principal.has_certificate(identity) {
             return Err(Error::Credentials(Refusal::CertificateUnbound));
         }
         Ok(principal)

@@ -6,10 +6,7 @@ use crate::world::World;
 const IDENTITY: &str = "spiffe://example.org/agent";
 
 async fn bound_to(world: &World) -> Option<(TenantId, PrincipalId)> {
-    world
-        .in_tx(|tx, _| Box::pin(async move { certificate_principal(tx, &IDENTITY.parse()?).await }))
-        .await
-        .unwrap()
+    world.in_tx(|tx, _| Box::pin(async move { certificate_principal(tx, IDENTITY).await })).await.unwrap()
 }
 
 #[test]
@@ -69,14 +66,13 @@ async fn unbinding_ends_the_certificate_and_its_tokens_at_once() {
     let tokens = world.tokens().await;
     let grant = world.login_certificate(IDENTITY).await.unwrap();
     let access = tokens.issue(&grant.principal, Some(grant.family), &world.entropy, world.now()).unwrap();
-    let identity = IDENTITY.parse().unwrap();
     let before = world.snapshot(world.acme).await;
-    before.check_certificate(user.id, &identity).unwrap();
+    before.check_certificate(user.id, IDENTITY).unwrap();
 
     world.unbind(&user, IDENTITY).await.unwrap();
     let after = world.snapshot(world.acme).await;
     assert!(matches!(
-        after.check_certificate(user.id, &identity),
+        after.check_certificate(user.id, IDENTITY),
         Err(Error::Credentials(Refusal::CertificateUnbound))
     ));
     assert!(matches!(after.check(&access.claims), Err(Error::Token(Refusal::Revoked))));

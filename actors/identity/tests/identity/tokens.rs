@@ -39,7 +39,7 @@ async fn a_token_says_what_was_issued() {
     assert_eq!((claims.principal, claims.tenant), (principal.id, world.acme));
     assert_eq!(claims.expires_at, START.plus(Duration::from_secs(300)));
     assert_eq!(access.lifetime(), Duration::from_secs(300));
-    assert_eq!(world.snapshot(world.acme).await.check(&claims).unwrap(), &principal);
+    assert_eq!(world.snapshot(world.acme).await.check(&claims).unwrap().as_ref(), &principal);
 }
 
 #[tokio::test]
@@ -110,6 +110,7 @@ async fn a_revoked_principal_and_another_tenant_are_refused() {
     world.revoke(world.acme, principal.id).await.unwrap();
     let snapshot = world.snapshot(world.acme).await;
     assert_eq!(refusal(snapshot.check(&access.claims)), Refusal::PrincipalRevoked);
+    assert!(snapshot.active(principal.id).is_none());
     assert_eq!(snapshot.by_name("agent").unwrap().id, principal.id);
     assert!(foreign.by_name("agent").is_none() && foreign.by_name(&principal.id.to_string()).is_none());
 }
