@@ -181,21 +181,17 @@ impl Link {
     }
 
     fn fulfilled(&mut self, answer: FulfillToolsResponse) {
-        for refused in &answer.rejected {
-            warn!(
-                tool = refused.name,
-                reason = refused.reason,
-                "the host does not let this runtime fulfil a tool"
-            );
-        }
         self.shared.status.send_modify(|status| {
             for name in answer.fulfilled {
                 status.rejected.retain(|rejected, _| !same_tool(rejected, &name));
                 status.fulfilled.insert(name);
             }
-            for refused in answer.rejected {
-                status.fulfilled.retain(|fulfilled| !same_tool(&refused.name, fulfilled));
-                status.rejected.insert(refused.name, refused.reason);
+            for RejectedTool { name, reason } in answer.rejected {
+                status.fulfilled.retain(|fulfilled| !same_tool(&name, fulfilled));
+                if status.rejected.get(&name) != Some(&reason) {
+                    warn!(tool = name, reason, "the host does not let this runtime fulfil a tool");
+                }
+                status.rejected.insert(name, reason);
             }
         });
         // An administrator may allow later what is refused now.
