@@ -6,6 +6,7 @@
 mod assignments;
 mod authorize;
 mod builtin;
+mod complexity;
 mod decision;
 mod entities;
 mod error;

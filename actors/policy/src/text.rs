@@ -2,7 +2,7 @@ use std::{str::FromStr, sync::Arc};
 
 use cedar_policy::{PolicyId, PolicySet, ValidationMode};
 
-use crate::{index::Entry, schema::vocabulary};
+use crate::{complexity, index::Entry, schema::vocabulary};
 
 /// The longest text of a policy, and the most Cedar policies in it.
 const MAX_TEXT_BYTES: usize = 32 * 1024;
@@ -33,6 +33,7 @@ fn parse(source: &str, text: &str) -> Result<PolicySet, Vec<String>> {
     if text.len() > MAX_TEXT_BYTES {
         return Err(vec![format!("the text is longer than {MAX_TEXT_BYTES} bytes")]);
     }
+    complexity::check(text).map_err(|fault| vec![fault])?;
     let parsed = PolicySet::from_str(text)
         .map_err(|errors| errors.iter().map(|error| error.to_string()).collect::<Vec<_>>())?;
     if parsed.templates().next().is_some() {

@@ -59,21 +59,31 @@ fn deep_or_long_expressions_do_not_exhaust_the_stack() {
     let deep = |open: &str, middle: &str, close: &str, times: usize| {
         condition(format!("{}{middle}{}", open.repeat(times), close.repeat(times)))
     };
-    for text in [
-        deep("(", "true", ")", 15_000),
-        deep("[", "1", "]", 15_000),
-        deep("{a:", "1", "}", 8_000),
-        deep("!", "true", "", 30_000),
-        deep("-", "1", "", 30_000),
-        deep("if true then ", "true", " else false", 1_300),
-        deep("ip(", "1", ")", 8_000),
-        condition(vec!["true"; 4_000].join(" && ")),
-        condition(vec!["true"; 4_000].join(" || ")),
-        condition(format!("{} > 0", vec!["1"; 8_000].join("+"))),
-        condition(format!("principal{}", ".a".repeat(15_000))),
-        condition(format!("context{} == 1", "[\"a\"]".repeat(6_000))),
-    ] {
-        // Either verdict will do; returning is the point, and so is returning soon.
-        drop(validate_policy(&text));
+    let texts = |size: usize| {
+        [
+            deep("(", "true", ")", 15 * size),
+            deep("[", "1", "]", 15 * size),
+            deep("{a:", "1", "}", 8 * size),
+            deep("!", "true", "", 30 * size),
+            deep("-", "1", "", 30 * size),
+            deep("if true then ", "true", " else false", size),
+            deep("if ", "true", " then true else false", size),
+            deep("ip(", "1", ")", 8 * size),
+            condition(vec!["true"; 4 * size].join(" && ")),
+            condition(vec!["true"; 4 * size].join(" || ")),
+            condition(format!("{} > 0", vec!["1"; 8 * size].join("+"))),
+            condition(format!("principal{}", ".a".repeat(15 * size))),
+            condition(format!("principal{}", " has a".repeat(5 * size))),
+            condition(format!("1{}", " < 1".repeat(5 * size))),
+            condition(format!("context{} == 1", "[\"a\"]".repeat(6 * size))),
+            format!("{}permit(principal, action, resource);", "@a(\"b\") ".repeat(3 * size)),
+            format!("permit(principal, action, resource){};", " when { true }".repeat(2 * size)),
+        ]
+    };
+    // Either verdict will do; returning is the point, on the way to the limits too.
+    for size in [1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 200, 400, 1_000] {
+        for text in texts(size) {
+            drop(validate_policy(&text));
+        }
     }
 }
