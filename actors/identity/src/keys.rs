@@ -89,3 +89,35 @@ fn generate(now: Timestamp) -> Result<SigningKeyRow, Error> {
         private: Some(PrivateKey(BASE64.encode(private.as_ref()))),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use aesp_storage::Store;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_key_that_signs_has_its_private_half() {
+        let store = Store::for_tests();
+        let mut states = Vec::new();
+        for hours in [0, 1, 2] {
+            let now = Timestamp(1_800_000_000_000).plus(Duration::from_secs(hours * 5_000));
+            let entropy = Entropy::from_seed(hours);
+            let rows = store
+                .run::<_, Error, _>(|tx| {
+                    let entropy = entropy.clone();
+                    Box::pin(async move {
+                        rotate_signing_key(tx, &entropy, now).await?;
+                        load(tx).await
+                    })
+                })
+                .await
+                .unwrap();
+            states = rows.into_iter().map(|(_, row)| (row.state, row.private.is_some())).collect();
+            assert_eq!(states.iter().filter(|(state, _)| *state == SigningKeyState::Active).count(), 1);
+            assert!(states.iter().all(|(state, private)| *private == (*state == SigningKeyState::Active)));
+        }
+        assert_eq!(states.len(), 3);
+        assert!(states.contains(&(SigningKeyState::Retired, false)));
+    }
+}
