@@ -102,10 +102,10 @@ impl Error {
         }
     }
 
-    /// Tells whether the same transaction may succeed when it is run again, soon and unchanged.
+    /// Tells whether the same transaction, of which nothing was written, may succeed later. An unknown commit is none.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Conflict | Self::CommitUnknown)
+        matches!(self, Self::Conflict | Self::Timeout | Self::Unavailable(_) | Self::Full)
     }
 }
 

@@ -167,3 +167,6 @@ pub(crate) fn after_prefix(prefix: &[u8]) -> Vec<u8> {
 pub(crate) fn after(key: &[u8]) -> Vec<u8> {
     [key, &[0]].concat()
 }
+
+#[cfg(test)]
+mod tests;

@@ -244,3 +244,6 @@ impl<A: RowKey, B: RowKey, C: RowKey> RowKey for (A, B, C) {
         Ok((A::read(input)?, B::read(input)?, C::read(input)?))
     }
 }
+
+#[cfg(test)]
+mod tests;

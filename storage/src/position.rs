@@ -94,3 +94,25 @@ impl Transaction {
         Ok(next)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_never_change() {
+        assert_eq!(
+            [shard_of(&[0; 16]), shard_of(&[1; 16]), shard_of(b"0123456789abcdef")],
+            [ShardId(220), ShardId(158), ShardId(110)]
+        );
+    }
+
+    #[test]
+    fn entities_spread_over_all_shards() {
+        let mut count = [0_u32; SHARDS as usize];
+        for n in 0..25_600_u128 {
+            count[usize::from(shard_of(&n.to_be_bytes()).0)] += 1;
+        }
+        assert!(count.iter().all(|&entities| (60..140).contains(&entities)), "{count:?}");
+    }
+}

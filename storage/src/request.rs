@@ -60,7 +60,8 @@ impl Store {
         self.shared.engine.commit(commit).await.map(|_| false)
     }
 
-    /// Removes the names of transactions older than `age`, which nobody will look up any more. Give it an hour.
+    /// Removes the names of transactions older than `age`, which nobody will look up any more: ten minutes are plenty,
+    /// since the runner gives up after ten seconds. Every transaction that writes leaves one, so call it every minute.
     ///
     /// # Errors
     /// That of [`run`](Self::run).

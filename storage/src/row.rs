@@ -2,10 +2,11 @@ use std::sync::Arc;
 
 use aesp_proto::TenantId;
 use bytes::Bytes;
+use futures::future::join;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Error, Kind, MAX_ROW_BYTES, MAX_VALUE_BYTES, Range, RowKey, Transaction,
+    Error, Kind, MAX_ROW_BYTES, MAX_VALUE_BYTES, Range, RowKey, TenantKeys, Transaction,
     key::{self, PREFIX_BYTES, after, after_prefix, chunk_prefix, row_key},
     limits,
 };
@@ -55,20 +56,21 @@ impl Transaction {
     /// of [`get_raw`](Self::get_raw).
     pub async fn get<R: Row>(&self, tenant: TenantId, key: &R::Key) -> Result<Option<R>, Error> {
         let key = key::typed(tenant, R::KIND, key)?;
-        if R::SEALED {
-            // Both at once, so that the check of the keys costs no round trip of its own.
-            let (value, keys) = futures::future::join(self.get_raw(&key), self.tenant_keys(tenant)).await;
-            let Some(value) = value? else { return keys.map(|_| None) };
-            keys?;
-            return self.decode(tenant, &key, value).await.map(Some);
-        }
-        match self.get_raw(&key).await? {
-            Some(value) => self.decode(tenant, &key, value).await.map(Some),
+        let (value, keys) = join(self.get_raw(&key), self.keys_of::<R>(tenant)).await;
+        let (value, keys) = (value?, keys?);
+        match value {
+            Some(value) => self.decode(keys.as_deref(), &key, value).await.map(Some),
             None => {
                 self.state().whole.insert(key);
                 Ok(None)
             }
         }
+    }
+
+    /// Returns the keys that rows of this type are sealed with. Asked for together with the rows, so that the check of the
+    /// keys costs no round trip of its own.
+    async fn keys_of<R: Row>(&self, tenant: TenantId) -> Result<Option<Arc<TenantKeys>>, Error> {
+        if R::SEALED { self.tenant_keys(tenant).await.map(Some) } else { Ok(None) }
     }
 
     /// Writes a row, over the one that is there.
@@ -80,10 +82,9 @@ impl Transaction {
         let key = key::typed(tenant, R::KIND, key)?;
         let json = serde_json::to_vec(row).map_err(|error| Error::Encoding(Arc::new(error)))?;
         limits::check("row", json.len(), MAX_ROW_BYTES)?;
-        let value = if R::SEALED {
-            self.tenant_keys(tenant).await?.seal_after(&[SEALED], &key, &json)?
-        } else {
-            [&[PLAIN], json.as_slice()].concat()
+        let value = match self.keys_of::<R>(tenant).await? {
+            Some(keys) => keys.seal_after(&[SEALED], &key, &json)?,
+            None => [&[PLAIN], json.as_slice()].concat(),
         };
         self.write_row(key, value)
     }
@@ -103,7 +104,6 @@ impl Transaction {
     /// # Errors
     /// As [`get`](Self::get).
     pub async fn scan<R: Row>(&self, tenant: TenantId, scan: Scan) -> Result<Vec<(R::Key, R)>, Error> {
-        let keys = if R::SEALED { Some(self.tenant_keys(tenant).await?) } else { None };
         let start = row_key(tenant, R::KIND, &scan.prefix);
         let mut range =
             Range::new(start.as_slice(), after_prefix(&start)).limit(scan.limit).reverse(scan.reverse);
@@ -114,13 +114,14 @@ impl Transaction {
                 range.start = range.start.max(after(&cursor));
             }
         }
-        drop(keys);
-        let mut out = Vec::new();
-        for (key, value) in self.range_raw(range).await? {
+        let (rows, keys) = join(self.range_raw(range), self.keys_of::<R>(tenant)).await;
+        let (rows, keys) = (rows?, keys?);
+        let mut out = Vec::with_capacity(rows.len());
+        for (key, value) in rows {
             let row_key = R::Key::decode(&key[PREFIX_BYTES..]).map_err(|error| {
                 Error::damaged_row(format!("a key of kind {:04x}: {error}", R::KIND.code()))
             })?;
-            out.push((row_key, self.decode(tenant, &key, value).await?));
+            out.push((row_key, self.decode(keys.as_deref(), &key, value).await?));
         }
         Ok(out)
     }
@@ -152,7 +153,7 @@ impl Transaction {
         self.clear_range_raw(&prefix, &after_prefix(&prefix))
     }
 
-    async fn decode<R: Row>(&self, tenant: TenantId, key: &[u8], head: Bytes) -> Result<R, Error> {
+    async fn decode<R: Row>(&self, keys: Option<&TenantKeys>, key: &[u8], head: Bytes) -> Result<R, Error> {
         let damaged = |what: &str| Error::damaged_row(format!("a row of kind {:04x} {what}", R::KIND.code()));
         let value = match head.split_first() {
             Some((&CHUNKED, length)) => {
@@ -169,11 +170,9 @@ impl Transaction {
                 head
             }
         };
-        let json = match value.split_first() {
-            Some((&SEALED, sealed)) if R::SEALED => {
-                Bytes::from(self.tenant_keys(tenant).await?.open(key, sealed)?)
-            }
-            Some((&PLAIN, _)) if !R::SEALED => value.slice(1..),
+        let json = match (value.split_first(), keys) {
+            (Some((&SEALED, sealed)), Some(keys)) => Bytes::from(keys.open(key, sealed)?),
+            (Some((&PLAIN, _)), None) => value.slice(1..),
             _ => return Err(damaged("has an unknown form")),
         };
         serde_json::from_slice(&json).map_err(|error| damaged(&format!("does not decode: {error}")))

@@ -61,7 +61,7 @@ impl Store {
             let tx = Borrowing { transaction: Transaction::new(self.shared.clone()), around: PhantomData };
             let ran = timeout_at(tx.deadline().min(give_up), body(&tx)).await.map_err(|_| Error::Timeout)?;
             let committed = match (tx.failure(), ran) {
-                (Some(failure), _) if failure.is_retryable() => Err(failure),
+                (Some(Error::Conflict), _) => Err(Error::Conflict),
                 (Some(failure), Ok(_)) => return Err(failure.into()),
                 (_, Err(error)) => return Err(error),
                 (None, Ok(out)) => self.commit(tx.transaction, &mut request, give_up).await.map(|()| out),

@@ -76,3 +76,48 @@ pub(crate) fn random_key() -> Result<Zeroizing<[u8; KEY_BYTES]>, Error> {
 pub(crate) fn fill(out: &mut [u8]) -> Result<(), Error> {
     rand::fill(out).map_err(|_| Error::KeyProvider("the system gives no randomness".into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use data_encoding::HEXLOWER;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Source: C2SP XAES-256-GCM.md, "Test vectors" (the same in filippo.io/xaes256gcm and in Tink).
+    #[test]
+    fn the_vectors_of_c2sp_open() {
+        let nonce = b"ABCDEFGHIJKLMNOPQRSTUVWX";
+        let vectors: [(u8, &[u8], &str); 2] = [
+            (1, b"", "ce546ef63c9cc60765923609b33a9a1974e96e52daf2fcf7075e2271"),
+            (3, b"c2sp.org/XAES-256-GCM", "986ec1832593df5443a179437fd083bf3fdb41abd740a21f71eb769d"),
+        ];
+        for (key, aad, sealed) in vectors {
+            let sealed = [nonce, HEXLOWER.decode(sealed.as_bytes()).unwrap().as_slice()].concat();
+            let opened = SealingKey::new(&[key; KEY_BYTES]).open(aad, &sealed);
+            assert_eq!(opened.as_deref(), Some(&b"XAES-256-GCM"[..]));
+        }
+    }
+
+    #[test]
+    fn equal_texts_seal_differently() {
+        let key = SealingKey::generate().unwrap();
+        assert_ne!(key.seal(b"", b"text").unwrap(), key.seal(b"", b"text").unwrap());
+    }
+
+    proptest! {
+        #[test]
+        fn only_what_was_sealed_opens(text: Vec<u8>, aad: Vec<u8>, place: prop::sample::Index, flip in 1..=255_u8) {
+            let key = SealingKey::generate().unwrap();
+            let sealed = key.seal(&aad, &text).unwrap();
+            prop_assert_eq!(sealed.len(), text.len() + OVERHEAD_BYTES);
+            prop_assert_eq!(key.open(&aad, &sealed), Some(text));
+            let mut changed = sealed.clone();
+            changed[place.index(sealed.len())] ^= flip;
+            prop_assert_eq!(key.open(&aad, &changed), None);
+            prop_assert_eq!(key.open(&[&aad[..], b"x"].concat(), &sealed), None);
+            prop_assert_eq!(key.open(&aad, &sealed[..place.index(sealed.len())]), None);
+            prop_assert_eq!(SealingKey::generate().unwrap().open(&aad, &sealed), None);
+        }
+    }
+}

@@ -46,6 +46,7 @@ impl Default for FaultState {
 #[derive(Default)]
 struct Plan {
     failing: Option<Error>,
+    failing_reads: Option<Error>,
     conflicts: usize,
     unknown: VecDeque<UnknownCommit>,
     late: Vec<Commit>,
@@ -60,6 +61,11 @@ impl Faults {
     /// Answers everything with this error; `None` ends it.
     pub fn fail(&self, error: Option<Error>) {
         self.plan().failing = error;
+    }
+
+    /// Answers reads with this error, and lets commits through; `None` ends it.
+    pub fn fail_reads(&self, error: Option<Error>) {
+        self.plan().failing_reads = error;
     }
 
     /// Refuses the next commits as conflicts.
@@ -81,6 +87,14 @@ impl Faults {
         // The sender lives in `self`, so the wait can't end without a value.
         stalled.wait_for(|stalled| !stalled).await.map_err(|_| Error::unavailable("closed"))?;
         match &self.plan().failing {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+
+    async fn pass_read(&self) -> Result<(), Error> {
+        self.pass().await?;
+        match &self.plan().failing_reads {
             Some(error) => Err(error.clone()),
             None => Ok(()),
         }
@@ -109,7 +123,7 @@ impl FaultEngine {
 #[async_trait]
 impl Engine for FaultEngine {
     async fn snapshot(&self) -> Result<Box<dyn Snapshot>, Error> {
-        self.faults.pass().await?;
+        self.faults.pass_read().await?;
         let inner = self.inner.snapshot().await?;
         Ok(Box::new(FaultSnapshot { inner, faults: self.faults.clone() }))
     }
@@ -153,12 +167,12 @@ impl Snapshot for FaultSnapshot {
     }
 
     async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        self.faults.pass().await?;
+        self.faults.pass_read().await?;
         self.inner.get(key).await
     }
 
     async fn range(&self, range: &Range) -> Result<Vec<(Bytes, Bytes)>, Error> {
-        self.faults.pass().await?;
+        self.faults.pass_read().await?;
         self.inner.range(range).await
     }
 }

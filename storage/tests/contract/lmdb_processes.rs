@@ -5,6 +5,7 @@ use std::{
 };
 
 use aesp_storage::{Error, LmdbOptions, Range, Store};
+use heed::EnvOpenOptions;
 
 use crate::fixture::{Fixture, lmdb, number, provider, raw, within};
 
@@ -17,6 +18,7 @@ fn start(task: &str, folder: &Path) -> Child {
         .args(["--exact", "lmdb_processes::what_the_other_process_does", "--nocapture"])
         .env(TASK, task)
         .env(FOLDER, folder)
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap()
@@ -30,6 +32,9 @@ fn finish(mut child: Child) {
 async fn what_the_other_process_does() {
     let (Ok(task), Ok(folder)) = (std::env::var(TASK), std::env::var(FOLDER)) else { return };
     let folder = Path::new(&folder);
+    if task == "hold the lock" {
+        return hold_the_lock(&folder.join("store"));
+    }
     let options = LmdbOptions { map_size_bytes: 1 << 30, ..LmdbOptions::default() };
     let store = Store::lmdb(&folder.join("store"), options, provider(folder)).await.unwrap();
     store.initialise().await.unwrap();
@@ -145,4 +150,33 @@ async fn a_process_killed_while_it_writes_loses_and_blocks_nothing() {
         assert_eq!(left, right, "no half of a transaction");
         assert!(left > acknowledged, "{left} rows, {acknowledged} acknowledged");
     }
+}
+
+/// Takes the write lock as a frozen process would, says so, and ends only when it is killed.
+#[expect(unsafe_code, reason = "plays a process that stops in the middle of a write")]
+fn hold_the_lock(path: &Path) {
+    let mut options = EnvOpenOptions::new();
+    options.map_size(1 << 30).max_dbs(1).max_readers(1024);
+    // SAFETY: only LMDB changes the file.
+    let env = unsafe { options.open(path).unwrap() };
+    let _txn = env.write_txn().unwrap();
+    println!("\nlocked");
+    std::io::stdout().flush().unwrap();
+    // Nobody writes to it: this waits for the end of the process.
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_process_makes_the_store_unavailable_and_nothing_worse() {
+    let store = lmdb().await;
+    let mut child = start("hold the lock", store.folder.path());
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line == "locked"));
+    let refused = store.run(|tx| Box::pin(async move { tx.set_raw(&raw("a"), b"1") })).await;
+    // Definitely not written: the commit was taken back before the writer had it.
+    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    assert_eq!(store.value("b").await, None, "reading goes on");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    within(store.count_up("after")).await.unwrap();
 }

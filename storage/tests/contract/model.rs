@@ -36,8 +36,11 @@ fn step() -> impl Strategy<Value = Step> {
 
 type Model = BTreeMap<u8, Vec<u8>>;
 
+/// Keys and values that a step read.
+type Rows = Vec<(u8, Vec<u8>)>;
+
 /// What a step reads, as far as it does.
-fn model_step(model: &mut Model, step: &Step) -> Vec<(u8, Vec<u8>)> {
+fn model_step(model: &mut Model, step: &Step) -> Rows {
     let mut apply = |key: u8, op: AtomicOp| {
         let value = op.apply(model.get(&key).map(Vec::as_slice)).to_vec();
         model.insert(key, value);
@@ -71,7 +74,7 @@ fn key(letter: u8) -> Vec<u8> {
     raw(&char::from(letter).to_string())
 }
 
-async fn store_step(tx: &Transaction, step: &Step) -> Result<Vec<(u8, Vec<u8>)>, Error> {
+async fn store_step(tx: &Transaction, step: &Step) -> Result<Rows, Error> {
     match step {
         Step::Set(letter, value) => tx.set_raw(&key(*letter), value)?,
         Step::Clear(letter) => tx.clear_raw(&key(*letter))?,
@@ -117,7 +120,7 @@ async fn agrees(store: &Fixture, transactions: &[(Vec<Step>, bool)]) {
 
 /// What a transaction saw that was given up on purpose.
 #[derive(Debug)]
-struct Given(Result<Vec<Vec<(u8, Vec<u8>)>>, Error>);
+struct Given(Result<Vec<Rows>, Error>);
 
 impl From<Error> for Given {
     fn from(error: Error) -> Self {

@@ -1,12 +1,15 @@
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
-use aesp_proto::TenantId;
-use aesp_storage::{Error, Kind, Range, Store, UnknownCommit, row_key};
+use aesp_proto::{Entropy, ManualClock, TenantId, Timestamp};
+use aesp_storage::{Error, Kind, MemoryEngine, MemoryOptions, Range, Store, UnknownCommit, row_key};
 
-use crate::fixture::{Fixture, number, raw};
+use crate::fixture::{Fixture, memory, number, provider, raw};
 
 async fn count_up(store: &Store) -> Result<usize, Error> {
     let attempts = &AtomicUsize::new(0);
@@ -86,4 +89,49 @@ pub(crate) async fn failures_are_remembered(store: Fixture) {
         .await;
     assert!(matches!(ran, Err(Error::Unavailable(_))), "{ran:?}");
     assert_eq!(store.value("a").await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn old_names_are_removed_in_pieces() {
+    let clock = Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)));
+    let engine = Arc::new(MemoryEngine::new(MemoryOptions::default()));
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::new(engine, provider(folder.path()), clock.clone(), Entropy::from_seed(1));
+    for _ in 0..10_050 {
+        store.run(|tx| Box::pin(async move { tx.atomic_add(&raw("n"), 1) })).await.unwrap();
+    }
+    clock.advance(Duration::from_secs(300));
+    store.run(|tx| Box::pin(async move { tx.atomic_add(&raw("n"), 1) })).await.unwrap();
+    store.expire_requests(Duration::from_secs(120)).await.unwrap();
+    assert!(requests(&store).await < 10, "only the young ones and the janitor's own");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stalled_store_times_out_and_comes_back() {
+    let store = memory().await;
+    let (faulty, _, faults) = store.with_faults();
+    faults.stall(true);
+    let stalled = faulty.run(|tx| Box::pin(async move { tx.get_raw(&raw("a")).await })).await;
+    assert!(matches!(stalled, Err(Error::Timeout)));
+    faults.stall(false);
+    faulty.run(|tx| Box::pin(async move { tx.set_raw(&raw("a"), b"1") })).await.unwrap();
+}
+
+/// As long as nobody can tell what became of the commit, the caller must not be told that it failed.
+#[tokio::test(start_paused = true)]
+async fn an_outage_after_the_commit_leaves_it_unknown() {
+    let store = memory().await;
+    let (faulty, _, faults) = store.with_faults();
+    faults.unknown(UnknownCommit::Applied);
+    let faults = &faults;
+    let ran: Result<(), Error> = faulty
+        .run_borrowing(|tx| {
+            Box::pin(async move {
+                tx.set_raw(&raw("a"), b"1")?;
+                faults.fail_reads(Some(Error::unavailable("away")));
+                Ok(())
+            })
+        })
+        .await;
+    assert!(matches!(ran, Err(Error::CommitUnknown)), "{ran:?}");
 }
