@@ -16,6 +16,9 @@ mod schema;
 mod snapshot;
 mod violation;
 
+#[cfg(test)]
+mod tests;
+
 pub use adm::import_adm;
 pub use changes::{activate, create_draft, retire};
 pub use compiled::{Compiled, Compiler, MAX_ARGUMENTS_BYTES, MAX_RESULT_BYTES};
