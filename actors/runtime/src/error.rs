@@ -46,7 +46,7 @@ pub enum Error {
     Storage(#[from] aesp_storage::Error),
     /// The change could not be recorded, so it was not made.
     #[error("the change can't be recorded")]
-    Audit(#[from] crate::journal::Error),
+    Audit(#[from] aesp_audit::Error),
 }
 
 impl Error {

@@ -3,7 +3,7 @@ use std::{
     time::Duration,
 };
 
-use crate::journal::Recorder;
+use aesp_audit::Recorder;
 use aesp_proto::{
     Clock, ConnectionId, DispatchId, Entropy, Error as Refusal, ErrorCode, SessionId, TenantId,
     v1::{ConnectedRuntime, ContractDraft, RuntimeFrame},

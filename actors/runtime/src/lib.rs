@@ -9,7 +9,6 @@ mod dispatch;
 mod error;
 mod frames;
 mod handle;
-pub mod journal;
 mod late;
 mod link;
 mod lost;
@@ -28,6 +27,8 @@ mod shared;
 mod state;
 mod table;
 mod terms;
+#[cfg(test)]
+mod testing;
 
 pub use attempt::Attempt;
 pub use directory::{Admission, Directory, RuntimeSlot};

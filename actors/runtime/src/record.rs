@@ -1,6 +1,6 @@
 use std::{borrow::Cow, sync::Arc};
 
-use crate::journal::{Event, Refused};
+use aesp_audit::{Event, Refused};
 use aesp_proto::v1::{EventType, Outcome};
 use tracing::{error, info, warn};
 

@@ -318,6 +318,9 @@ impl<R> State<R> {
 
     /// Counts a frame that makes no sense.
     fn garbage(&mut self, now: Instant) {
+        if self.phase == Phase::Closed {
+            return;
+        }
         self.effects.push(Effect::Count(Count::Violation));
         self.charge(now, GARBAGE);
     }
@@ -362,3 +365,8 @@ impl<R> State<R> {
         self.effects.push(Effect::Send(frame));
     }
 }
+
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod tests;

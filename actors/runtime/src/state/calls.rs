@@ -84,6 +84,11 @@ impl<R> Calls<R> {
         self.credits
     }
 
+    #[cfg(test)]
+    pub(super) fn holds(&self, id: DispatchId) -> bool {
+        self.open.contains_key(&id)
+    }
+
     pub(super) fn take_left(&mut self) -> u32 {
         std::mem::take(&mut self.left)
     }

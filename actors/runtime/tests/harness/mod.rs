@@ -1,0 +1,289 @@
+//! A Host's side with in-memory streams, and a Runtime that does as the test says.
+#![allow(dead_code, reason = "each test and the example use a part")]
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use aesp_audit::Recorder;
+use aesp_proto::{
+    DispatchId, Entropy, Error, ErrorCode, Result, SessionId, SystemClock, TenantId, Timestamp,
+    v1::{
+        AnnounceRuntime, ContractDraft, ContractReference, FulfillTools, FulfillToolsResponse,
+        FunctionResult, HostFrame, ResultStatus, RuntimeFrame, ToolCall, ToolResult,
+        host_frame::Frame as Host, runtime_frame::Frame,
+    },
+};
+use aesp_runtime::{
+    Admission, Directory, Dispatch, HostFrames, LateResults, Metrics, Options, PeerIdentity, Priority,
+    Registration, RuntimeSlot, Runtimes, Settled, Wiring,
+};
+use aesp_storage::Store;
+use aesp_supervision::Supervisor;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt as _, stream};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
+use tonic::Status;
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) fn tenant(n: u8) -> TenantId {
+    TenantId::from_bytes([n; 16])
+}
+
+/// Registers any `runtime_id` for the identity of the same name and the tenants 1 and 2.
+#[derive(Default)]
+pub(crate) struct Snapshots {
+    pub(crate) revoked: AtomicBool,
+    pub(crate) retired: AtomicBool,
+}
+
+impl Directory for Snapshots {
+    fn registration(&self, runtime_id: &str) -> Option<Arc<Registration>> {
+        let registration = Registration {
+            runtime_id: runtime_id.to_owned(),
+            certificate_identity: format!("spiffe://test/{runtime_id}"),
+            tenants: vec![tenant(1), tenant(2)],
+            contracts: vec!["*".to_owned()],
+            zones: Vec::new(),
+            created_at: Timestamp(0),
+            revoked: false,
+        };
+        (!self.revoked.load(Ordering::SeqCst)).then(|| Arc::new(registration))
+    }
+
+    fn tenant(&self, id_or_name: &str) -> Option<TenantId> {
+        id_or_name.parse().ok()
+    }
+
+    fn contract(&self, _: TenantId, name: &str, version: Option<&str>) -> Result<ContractReference, String> {
+        if self.retired.load(Ordering::SeqCst) {
+            return Err("retired".to_owned());
+        }
+        let version = version.unwrap_or("1.0.0").to_owned();
+        Ok(ContractReference { name: name.to_owned(), version, digest: Vec::new() })
+    }
+
+    fn contracts(&self, _: TenantId) -> Vec<ContractReference> {
+        Vec::new()
+    }
+
+    fn development(&self, _: TenantId) -> bool {
+        true
+    }
+
+    fn check_draft(&self, _: TenantId, _: SessionId, _: &ContractDraft) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Admits up to a limit.
+pub(crate) struct Quota {
+    pub(crate) limit: usize,
+    pub(crate) used: Arc<AtomicUsize>,
+}
+
+struct Slot(Arc<AtomicUsize>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl Admission for Quota {
+    async fn admit(&self, _: &[TenantId]) -> Result<RuntimeSlot> {
+        let slot = Slot(Arc::clone(&self.used));
+        if self.used.fetch_add(1, Ordering::SeqCst) >= self.limit {
+            return Err(Error::new(ErrorCode::QuotaExceeded, "too many Runtimes"));
+        }
+        Ok(Box::new(slot))
+    }
+}
+
+/// Remembers what was told after the fact.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    pub(crate) settled: Mutex<Vec<(String, DispatchId)>>,
+    pub(crate) never: Mutex<Vec<DispatchId>>,
+}
+
+#[async_trait]
+impl LateResults for Ledger {
+    async fn settle(&self, identity: &str, dispatch: DispatchId, _: ToolResult) -> Settled {
+        self.settled.lock().unwrap().push((identity.to_owned(), dispatch));
+        Settled::Recorded
+    }
+
+    async fn never_received(&self, _: &str, dispatch: DispatchId) {
+        self.never.lock().unwrap().push(dispatch);
+    }
+}
+
+pub(crate) struct Node {
+    pub(crate) runtimes: Runtimes,
+    pub(crate) directory: Arc<Snapshots>,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) slots: Arc<AtomicUsize>,
+    pub(crate) store: Store,
+    pub(crate) entropy: Entropy,
+    pub(crate) registry: prometheus::Registry,
+}
+
+impl Node {
+    pub(crate) async fn start() -> Self {
+        Self::with(Options::default(), usize::MAX).await
+    }
+
+    pub(crate) async fn with(options: Options, limit: usize) -> Self {
+        let registry = prometheus::Registry::new();
+        let supervision = aesp_supervision::Metrics::new(&registry).unwrap();
+        let (directory, ledger) = (Arc::new(Snapshots::default()), Arc::new(Ledger::default()));
+        let (slots, entropy, store) = (Arc::default(), Entropy::from_seed(7), Store::for_tests());
+        let recorder = Recorder::start(
+            store.clone(),
+            Arc::new(SystemClock),
+            entropy.clone(),
+            aesp_audit::Options::default(),
+        );
+        let wiring = Wiring {
+            directory: directory.clone(),
+            admission: Arc::new(Quota { limit, used: Arc::clone(&slots) }),
+            late: ledger.clone(),
+            recorder: recorder.await.unwrap().0,
+            supervisor: Supervisor::root("test", supervision).await.unwrap(),
+            clock: Arc::new(SystemClock),
+            entropy: entropy.clone(),
+            metrics: Metrics::new(&registry).unwrap(),
+            options,
+        };
+        let runtimes = Runtimes::start(wiring).await.unwrap();
+        Self { runtimes, directory, ledger, slots, store, entropy, registry }
+    }
+
+    /// Connects and announces a Runtime, but offers nothing.
+    pub(crate) async fn announce(&self, runtime_id: &str, credits: u32) -> Runtime {
+        let (sender, receiver) = mpsc::channel(8192);
+        let inbound = stream::unfold(receiver, |mut receiver| async move {
+            let item = receiver.recv().await?;
+            Some((item, receiver))
+        });
+        let identities = vec![format!("spiffe://test/{runtime_id}")];
+        let peer = PeerIdentity { identities, address: None };
+        let frames = self.runtimes.connect(peer, inbound).await.unwrap();
+        let runtime = Runtime { sender, frames };
+        let announcement = AnnounceRuntime {
+            runtime_id: runtime_id.to_owned(),
+            protocol_version: "1.0".to_owned(),
+            initial_credits: credits,
+            metadata: [("instance".to_owned(), "one".to_owned())].into(),
+            ..AnnounceRuntime::default()
+        };
+        runtime.send(Frame::Announce(announcement)).await;
+        runtime
+    }
+
+    /// Connects a Runtime that fulfils `echo`.
+    pub(crate) async fn runtime(&self, runtime_id: &str, credits: u32) -> Runtime {
+        let mut runtime = self.announce(runtime_id, credits).await;
+        assert!(matches!(runtime.next().await, Host::Announced(_)));
+        assert_eq!(runtime.fulfil("echo").await.fulfilled, ["echo"]);
+        runtime
+    }
+
+    pub(crate) fn call(&self) -> Dispatch {
+        Dispatch {
+            id: DispatchId::random(&self.entropy),
+            tenant: tenant(1),
+            session: SessionId::from_bytes([9; 16]),
+            invocation_id: "call".to_owned(),
+            correlation_id: "correlation".to_owned(),
+            name: "echo".into(),
+            version: "1.0.0".into(),
+            args: Bytes::from_static(b"{\"text\":\"hello\"}"),
+            deadline: Instant::now() + Duration::from_secs(600),
+            streaming: false,
+            depth: 1,
+            priority: Priority::Normal,
+            development: false,
+        }
+    }
+
+    /// Waits until `reached`, with a deadline.
+    pub(crate) async fn wait_until(&self, reached: impl Fn(&Self) -> bool) {
+        let wait = async {
+            while !reached(self) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(PATIENCE, wait).await.expect("the state is reached in time");
+    }
+}
+
+/// The other end of a connection.
+pub(crate) struct Runtime {
+    pub(crate) sender: mpsc::Sender<Result<RuntimeFrame, Status>>,
+    pub(crate) frames: HostFrames,
+}
+
+impl Runtime {
+    pub(crate) async fn send(&self, frame: Frame) {
+        self.sender.send(Ok(RuntimeFrame { frame: Some(frame) })).await.unwrap();
+    }
+
+    pub(crate) async fn item(&mut self) -> Option<Result<HostFrame, Status>> {
+        timeout(PATIENCE, self.frames.next()).await.expect("a frame in time")
+    }
+
+    pub(crate) async fn next(&mut self) -> Host {
+        self.item().await.expect("not ended").expect("not refused").frame.expect("of a known kind")
+    }
+
+    pub(crate) async fn fulfil(&mut self, name: &str) -> FulfillToolsResponse {
+        let wishes = FulfillTools { tool_names: vec![name.to_owned()], ..FulfillTools::default() };
+        self.send(Frame::Fulfill(wishes)).await;
+        match self.next().await {
+            Host::Fulfilled(answer) => answer,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) async fn called(&mut self) -> ToolCall {
+        match self.next().await {
+            Host::Call(call) => call,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) async fn answer(&self, dispatch_id: Vec<u8>) {
+        self.send(Frame::Result(answer(dispatch_id))).await;
+    }
+
+    /// Reads until the Host ends the connection, and returns why.
+    pub(crate) async fn refused(&mut self) -> Error {
+        loop {
+            match self.item().await.expect("a reason") {
+                Ok(_) => {}
+                Err(status) => return Error::from_status(&status),
+            }
+        }
+    }
+}
+
+pub(crate) fn answer(dispatch_id: Vec<u8>) -> ToolResult {
+    let result = FunctionResult {
+        status: ResultStatus::Success.into(),
+        content_json: Bytes::from_static(b"{\"text\":\"hello\"}"),
+        ..FunctionResult::default()
+    };
+    ToolResult { dispatch_id, result: Some(result), ..ToolResult::default() }
+}
