@@ -17,6 +17,8 @@ use self::harness::{Node, answer};
 const MEASURE: Duration = Duration::from_secs(3);
 
 fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(memory(1_000));
     for workers in [1, 2] {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build().unwrap();
@@ -24,6 +26,18 @@ fn main() {
             runtime.block_on(measure(workers, in_flight));
         }
     }
+}
+
+/// Without the transport: its windows and TLS come on top.
+async fn memory(connections: usize) {
+    let node = Node::start().await;
+    let before = resident_kb();
+    let mut held = Vec::new();
+    for n in 0..connections {
+        held.push(node.runtime(&format!("git-{n}"), 16).await);
+    }
+    let each = (resident_kb() - before) / connections as f64;
+    println!("{connections} connections: {each:.1} kB each, both ends");
 }
 
 async fn measure(workers: usize, in_flight: usize) {
@@ -73,4 +87,10 @@ fn cpu() -> f64 {
     let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
     let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
     ticks / 100.0
+}
+
+fn resident_kb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
