@@ -77,6 +77,7 @@ fn end_of_string(bytes: &[u8], mut position: usize) -> usize {
     position
 }
 
+#[derive(Clone)]
 struct Strict {
     depth: usize,
 }
@@ -84,12 +85,6 @@ struct Strict {
 impl Strict {
     fn deeper<E: serde::de::Error>(&self) -> Result<Self, E> {
         if self.depth >= MAX_DEPTH { Err(E::custom(TOO_DEEP)) } else { Ok(Self { depth: self.depth + 1 }) }
-    }
-}
-
-impl Clone for Strict {
-    fn clone(&self) -> Self {
-        Self { depth: self.depth }
     }
 }
 

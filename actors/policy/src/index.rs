@@ -40,6 +40,9 @@ impl Entry {
 /// Where in the index a policy lies: what its scope asks of principal, action and resource; `None` asks nothing.
 type Place = (Option<ActionIndex>, Option<EntityUid>, Option<EntityUid>);
 
+/// The policies of an action's scope, by what their scopes ask of the principal, then of the resource.
+type ByPrincipal = HashMap<Option<EntityUid>, HashMap<Option<EntityUid>, PolicySet>>;
+
 /// The policies of a tenant by their scopes, so that a decision evaluates only those that can apply.
 ///
 /// A scope names at most one entity for principal and resource. A request is within it only if that entity is the principal
@@ -48,7 +51,7 @@ type Place = (Option<ActionIndex>, Option<EntityUid>, Option<EntityUid>);
 /// evaluating all at once: any forbid denies, any permit permits otherwise.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    places: HashMap<Option<ActionIndex>, HashMap<Option<EntityUid>, HashMap<Option<EntityUid>, PolicySet>>>,
+    places: HashMap<Option<ActionIndex>, ByPrincipal>,
     entries: HashMap<PolicyId, Entry>,
 }
 
