@@ -1,1 +1,29 @@
-//! audit.
+//! The audit log of the AESP Host: append-only, per tenant, in commit order, verifiable by anyone offline.
+//!
+//! A [`Recorder`] commits changes together with their events in batches; a change that fails, fails alone, and when the log
+//! can't be written, everything fails. Every batch links to the one before it and carries the node's signature; an export
+//! ([`Export`]) proves itself ([`verify`]). The bytes are fixed for ever and described in docs/audit-format.md.
+
+mod append;
+mod batch;
+mod error;
+mod event;
+mod flush;
+mod key;
+mod leaf;
+mod merkle;
+mod metrics;
+mod queue;
+mod recorder;
+mod refused;
+mod rows;
+mod unit;
+mod writer;
+
+pub use error::Error;
+pub use event::{Details, Event};
+pub use key::{KeyId, PublicKey};
+pub use merkle::Hash;
+pub use metrics::Metrics;
+pub use recorder::{Duty, Options, Recorder};
+pub use refused::Refused;

@@ -1,0 +1,208 @@
+//! One attempt at a batch, inside its transaction.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
+
+use aesp_proto::{Clock, TenantId, Timestamp, WriterId};
+use aesp_storage::{Error as StoreError, TenantKeys, Transaction};
+use data_encoding::BASE64;
+use prost::Message;
+
+use crate::{
+    Error, Event,
+    batch::{self, Link},
+    key::NodeKey,
+    leaf::{self, Place},
+    merkle::{Hash, leaf_hash},
+    rows::{self, WriterRow},
+    unit::{Failed, Unit},
+};
+
+/// Bytes that a tenant's batch row adds to a commit, about: batch, path, signature, key.
+const BATCH_ROW_BYTES: usize = 700;
+/// Bytes of an event's key.
+const KEY_BYTES: usize = 34;
+/// The most events of one tenant in a commit: their index has 16 bits.
+pub(crate) const MAX_EVENTS: usize = 65_535;
+
+/// The chains of one writer, as they stand after its last commit.
+#[derive(Clone)]
+pub(crate) struct Chains {
+    pub(crate) writer: WriterId,
+    /// Whether the writer's row is committed.
+    pub(crate) begun: bool,
+    pub(crate) links: HashMap<TenantId, Link>,
+    pub(crate) last_timestamp: Timestamp,
+}
+
+/// Units to commit together, with all that the closure needs; it may run several times.
+pub(crate) struct Batch {
+    pub(crate) units: Vec<Arc<dyn Unit>>,
+    pub(crate) chains: Arc<Chains>,
+    pub(crate) key: Arc<NodeKey>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) limit_bytes: usize,
+}
+
+/// What an attempt did, to be applied once it is committed.
+pub(crate) struct Appended {
+    /// How many of the units ran; the rest did not fit.
+    pub(crate) ran: usize,
+    pub(crate) events: u64,
+    pub(crate) links: Vec<(TenantId, Link)>,
+    pub(crate) timestamp: Timestamp,
+}
+
+/// Why an attempt must not commit.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// This unit failed after it had written something.
+    Unit(usize),
+    /// All of it failed.
+    Store(StoreError),
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Batch {
+    /// Runs the units one after the other, each seeing what those before it wrote, and appends their events.
+    pub(crate) async fn append(&self, tx: &Transaction) -> Result<Appended, Stop> {
+        let mut growth = Growth::new(self);
+        let mut ran = 0;
+        for (index, unit) in self.units.iter().enumerate() {
+            let outcome = match unit.run(tx).await {
+                Ok(events) => growth.add(tx, &events).await,
+                Err(Failed) => Err(Refusal::Dirty),
+            };
+            match outcome {
+                Ok(()) => growth.bytes += unit.guessed_bytes(),
+                Err(Refusal::Dirty) => return Err(Stop::Unit(index)),
+                Err(Refusal::Event(error)) => {
+                    unit.refuse(error);
+                    return Err(Stop::Unit(index));
+                }
+                Err(Refusal::Store(error)) => return Err(Stop::Store(error)),
+            }
+            ran = index + 1;
+            if growth.bytes >= self.limit_bytes {
+                break;
+            }
+        }
+        let (timestamp, events) = (growth.timestamp, growth.events);
+        let links = growth.finish(tx).await?;
+        Ok(Appended { ran, events, links, timestamp })
+    }
+}
+
+/// Why a unit does not take part.
+enum Refusal {
+    /// It failed by itself, and may have left writes behind.
+    Dirty,
+    /// Its events can't be written.
+    Event(Error),
+    /// The store fails for everybody.
+    Store(StoreError),
+}
+
+/// The chains as they grow in this attempt.
+struct Growth<'a> {
+    batch: &'a Batch,
+    chains: Vec<Grown>,
+    by_tenant: HashMap<TenantId, usize>,
+    timestamp: Timestamp,
+    events: u64,
+    /// What the log writes, and a guess at what the changes write.
+    bytes: usize,
+}
+
+struct Grown {
+    tenant: TenantId,
+    link: Link,
+    keys: Result<Arc<TenantKeys>, StoreError>,
+    prefix: Vec<u8>,
+    leaves: Vec<Hash>,
+}
+
+impl<'a> Growth<'a> {
+    fn new(batch: &'a Batch) -> Self {
+        let timestamp = batch.clock.now().max(batch.chains.last_timestamp);
+        Self { batch, chains: Vec::new(), by_tenant: HashMap::new(), timestamp, events: 0, bytes: 0 }
+    }
+
+    async fn add(&mut self, tx: &Transaction, events: &[Event]) -> Result<(), Refusal> {
+        for event in events {
+            let (writer, timestamp) = (self.batch.chains.writer, self.timestamp);
+            let grown = self.chain(tx, event.tenant).await?;
+            let index = u16::try_from(grown.leaves.len()).ok().filter(|index| usize::from(*index) < MAX_EVENTS);
+            let index = index.ok_or(Refusal::Event(Error::TooManyEvents(grown.leaves.len())))?;
+            let place = Place { writer, sequence: grown.link.next_sequence + u64::from(index), timestamp };
+            let leaf = leaf::encode(event, place, &grown.keys).map_err(Refusal::Event)?;
+            let size = leaf.len();
+            grown.leaves.push(leaf_hash(&leaf));
+            tx.set_versionstamped_key(&grown.prefix, &index.to_be_bytes(), &leaf).map_err(|error| match error {
+                StoreError::TooLarge { .. } => Refusal::Event(error.into()),
+                error => Refusal::Store(error),
+            })?;
+            self.events += 1;
+            self.bytes += KEY_BYTES + size;
+        }
+        Ok(())
+    }
+
+    async fn chain(&mut self, tx: &Transaction, tenant: TenantId) -> Result<&mut Grown, Refusal> {
+        let index = match self.by_tenant.entry(tenant) {
+            Entry::Occupied(entry) => *entry.get(),
+            Entry::Vacant(entry) => {
+                let keys = match tx.tenant_keys(tenant).await {
+                    Err(error) if concerns_all(&error) => return Err(Refusal::Store(error)),
+                    keys => keys,
+                };
+                let link = self.batch.chains.links.get(&tenant).copied().unwrap_or_default();
+                let prefix = rows::before_stamp(rows::events(tenant));
+                self.bytes += BATCH_ROW_BYTES;
+                self.chains.push(Grown { tenant, link, keys, prefix, leaves: Vec::new() });
+                *entry.insert(self.chains.len() - 1)
+            }
+        };
+        Ok(&mut self.chains[index])
+    }
+
+    /// Links, signs and writes the batches.
+    async fn finish(self, tx: &Transaction) -> Result<Vec<(TenantId, Link)>, StoreError> {
+        let Batch { chains, key, .. } = self.batch;
+        if !chains.begun && self.events > 0 {
+            let row = WriterRow {
+                public_key: BASE64.encode(&key.public().0),
+                key_id: *key.id(),
+                started_at: self.timestamp,
+            };
+            tx.put(TenantId::PLATFORM, &chains.writer, &row).await?;
+        }
+        let grown = self.chains.into_iter().filter(|grown| !grown.leaves.is_empty());
+        let extended = grown.map(|grown| {
+            let (batch, link) = grown.link.extend(chains.writer, grown.tenant, grown.leaves);
+            ((grown.tenant, link), batch)
+        });
+        let (links, batches): (Vec<_>, Vec<_>) = extended.unzip();
+        if links.is_empty() {
+            return Ok(links);
+        }
+        for ((tenant, _), proof) in links.iter().zip(batch::sign(key, batches)) {
+            let prefix = rows::before_stamp(rows::batches(*tenant));
+            tx.set_versionstamped_key(&prefix, &[], &proof.encode_to_vec())?;
+        }
+        Ok(links)
+    }
+}
+
+/// Tells whether the error is the store's trouble rather than that of one tenant's keys.
+fn concerns_all(error: &StoreError) -> bool {
+    use StoreError as E;
+    matches!(error, E::Conflict | E::CommitUnknown | E::Timeout | E::Unavailable(_) | E::Full)
+}

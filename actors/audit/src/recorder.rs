@@ -1,0 +1,200 @@
+use std::{sync::Arc, time::Duration};
+
+use aesp_proto::{Clock, Entropy, TenantId};
+use aesp_storage::{Store, Transaction};
+use futures::future::BoxFuture;
+use tokio::task::JoinHandle;
+
+use crate::{
+    Error, Event, Metrics, PublicKey, Refused,
+    flush::Flusher,
+    key::NodeKey,
+    queue::{Limits, Queue},
+    refused::Refusals,
+    unit::{Change, Events, Unit},
+    writer::Writer,
+};
+
+/// Bounds of the writer. The default is right but for tests.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Units that may wait, over all tenants.
+    pub queue_units: usize,
+    /// Units of one tenant that may wait.
+    pub tenant_units: usize,
+    /// Units in a commit.
+    pub batch_units: usize,
+    /// Bytes that a commit writes, after which no further unit is taken into it.
+    pub batch_bytes: usize,
+    /// How long a commit may take before all its units fail.
+    pub commit_timeout: Duration,
+    /// Sorts of refusals before authentication that are told apart.
+    pub refusal_sorts: usize,
+    /// How often they are written.
+    pub flush_every: Duration,
+    /// Where it counts.
+    pub metrics: Metrics,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            queue_units: 32_768,
+            tenant_units: 16_384,
+            batch_units: 1_024,
+            batch_bytes: 800_000,
+            commit_timeout: Duration::from_secs(5),
+            refusal_sorts: 4_096,
+            flush_every: Duration::from_secs(1),
+            metrics: Metrics::default(),
+        }
+    }
+}
+
+/// Writes the audit log. Cheap to clone; the writer ends when the last one is gone, or by [`Duty::stop`].
+#[derive(Clone)]
+pub struct Recorder {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    queue: Arc<Queue>,
+    refusals: Arc<Refusals>,
+    public_key: PublicKey,
+    metrics: Metrics,
+}
+
+/// The running writer.
+#[derive(Debug)]
+pub struct Duty {
+    writer: JoinHandle<()>,
+    flusher: JoinHandle<()>,
+    closing: tokio::sync::watch::Sender<bool>,
+}
+
+impl Recorder {
+    /// Loads the audit key, or makes it in a store without one, and starts a writer with chains of its own.
+    ///
+    /// # Errors
+    /// The store's, or [`Error::Key`] if the stored key is damaged.
+    pub async fn start(
+        store: Store,
+        clock: Arc<dyn Clock>,
+        entropy: Entropy,
+        options: Options,
+    ) -> Result<(Self, Duty), Error> {
+        let key = Arc::new(NodeKey::load_or_create(&store).await?);
+        let public_key = key.public();
+        let limits = Limits { total: options.queue_units, per_tenant: options.tenant_units };
+        let queue = Arc::new(Queue::new(limits));
+        let refusals = Arc::new(Refusals::new(options.refusal_sorts));
+        let (closing, closed) = tokio::sync::watch::channel(false);
+        let metrics = options.metrics.clone();
+        let flusher = Flusher {
+            queue: Arc::clone(&queue),
+            refusals: Arc::clone(&refusals),
+            entropy: entropy.clone(),
+            every: options.flush_every,
+            closed,
+        };
+        let writer = Writer::new(store, Arc::clone(&queue), clock, entropy, key, options);
+        let duty = Duty {
+            writer: tokio::spawn(writer.supervise()),
+            flusher: tokio::spawn(flusher.run()),
+            closing,
+        };
+        Ok((Self { inner: Arc::new(Inner { queue, refusals, public_key, metrics }) }, duty))
+    }
+
+    /// Runs `change` in a batch's transaction and appends its events in the same commit: both are durable when this
+    /// returns. A change that fails fails alone. It may run several times, so it must be pure but for the transaction.
+    /// A caller that stops waiting does not take its change back.
+    ///
+    /// # Errors
+    /// The change's own; [`Error::Overloaded`], [`Error::Parked`] or [`Error::Stopped`] if it was not taken on;
+    /// [`Error::NotCommitted`], [`Error::TimedOut`] or [`Error::Lost`] if the batch failed.
+    pub async fn record<T, E, F>(&self, change: F) -> Result<T, E>
+    where
+        F: for<'t> Fn(&'t Transaction) -> BoxFuture<'t, Result<(T, Vec<Event>), E>> + Send + Sync + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.record_for(TenantId::PLATFORM, change).await
+    }
+
+    /// Does as [`Recorder::record`], and queues the change as the tenant's: when more wait than fit in a commit, tenants
+    /// take turns, and one tenant can't fill the queue. Everything that a tenant's caller triggers belongs here.
+    ///
+    /// # Errors
+    /// Those of [`Recorder::record`].
+    pub async fn record_for<T, E, F>(&self, tenant: TenantId, change: F) -> Result<T, E>
+    where
+        F: for<'t> Fn(&'t Transaction) -> BoxFuture<'t, Result<(T, Vec<Event>), E>> + Send + Sync + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let (change, outcome) = Change::new(change);
+        self.push(tenant, Arc::new(change))?;
+        outcome.await.unwrap_or_else(|_| Err(Error::Lost.into()))
+    }
+
+    /// Appends events that come with no other change; queued as those of the first event's tenant.
+    ///
+    /// # Errors
+    /// Those of [`Recorder::record`], and [`Error::EventTooLarge`].
+    pub async fn append(&self, events: Vec<Event>) -> Result<(), Error> {
+        let Some(tenant) = events.first().map(|event| event.tenant) else { return Ok(()) };
+        let (change, outcome) = Events::new(events);
+        self.push(tenant, Arc::new(change))?;
+        outcome.await.unwrap_or(Err(Error::Lost))
+    }
+
+    /// Counts a failure before authentication; about each second they are written, aggregated with exact counts. Never
+    /// blocks and never fails.
+    pub fn observe_refused(&self, refusal: Refused) {
+        self.inner.metrics.refused_strangers.inc();
+        self.inner.refusals.observe(refusal);
+    }
+
+    /// Returns the key that verifies this log.
+    #[must_use]
+    pub fn public_key(&self) -> PublicKey {
+        self.inner.public_key
+    }
+
+    fn push(&self, tenant: TenantId, unit: Arc<dyn Unit>) -> Result<(), Error> {
+        self.inner.queue.push(tenant, unit).inspect_err(|error| {
+            let reason = match error {
+                Error::Overloaded { .. } => "overloaded",
+                Error::Parked { .. } => "parked",
+                _ => "stopped",
+            };
+            self.inner.metrics.refused_units.with_label_values(&[reason]).inc();
+        })
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+impl Duty {
+    /// Writes what is counted and what waits, then ends. Later records are refused with [`Error::Stopped`].
+    ///
+    /// # Errors
+    /// [`Error::Lost`] if the writer died of a panic.
+    pub async fn stop(self) -> Result<(), Error> {
+        // Without a receiver the flusher has ended already.
+        self.closing.send_replace(true);
+        self.flusher.await.map_err(|_| Error::Lost)?;
+        self.writer.await.map_err(|_| Error::Lost)
+    }
+
+    /// Ends at once, as a crash would: what was not committed is lost. For tests.
+    pub fn kill(self) {
+        self.flusher.abort();
+        self.writer.abort();
+    }
+}
