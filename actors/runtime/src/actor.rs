@@ -7,10 +7,11 @@ use std::{
 
 use aesp_proto::{
     ConnectionId, DispatchId, Error, ErrorCode, TenantId,
-    v1::{RuntimeFrame, StreamChunk, ToolResult, host_frame::Frame as HostFrame},
+    v1::{RuntimeFrame, ToolResult, host_frame::Frame as HostFrame},
 };
 use arc_swap::ArcSwap;
 use futures::Stream;
+use prost::Message as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
@@ -22,6 +23,7 @@ use tonic::Status;
 use crate::{
     Dispatch, Lost, LostReason, PeerIdentity, RuntimeSlot, Update,
     attempt::Reply,
+    chunks::ChunkSender,
     late,
     link::{Alarm, Backlog, HIGH_WATER_BYTES, LOW_WATER_BYTES, Link, MAX_BACKLOG_FRAMES, Outgoing},
     offers::Change,
@@ -33,8 +35,10 @@ use crate::{
 
 /// How long the tenants' quotas may take to answer.
 const ADMISSION: Duration = Duration::from_secs(5);
-/// How many late results of one connection may wait to be settled; further ones are delivered again after a reconnect.
-const LATE_RESULTS: usize = 1024;
+/// How many kB of late results of one connection may wait to be settled; further ones are delivered again after a reconnect.
+const LATE_KB: u32 = 32 << 10;
+/// What the smallest result counts.
+const LATE_LEAST_KB: u32 = 32;
 
 pub(crate) enum Message {
     /// What arrived; the permit makes room for more when it is dropped.
@@ -86,7 +90,7 @@ pub(crate) struct ConnectionActor;
 
 pub(crate) struct Connection {
     state: State<oneshot::Sender<Update>>,
-    streams: HashMap<DispatchId, mpsc::Sender<StreamChunk>>,
+    streams: HashMap<DispatchId, ChunkSender>,
     shared: Arc<Shared>,
     link: Arc<Link>,
     presence: Presence,
@@ -130,6 +134,7 @@ impl Actor for ConnectionActor {
             serving: false.into(),
             identity: OnceLock::new(),
             terms: ArcSwap::from_pointee(None),
+            offers: ArcSwap::default(),
         });
         let presence = Presence::new(&shared, &link);
         let directory = Arc::clone(&shared.wiring.directory);
@@ -141,7 +146,7 @@ impl Actor for ConnectionActor {
             shared,
             link,
             presence,
-            late_places: Arc::new(Semaphore::new(LATE_RESULTS)),
+            late_places: Arc::new(Semaphore::new(LATE_KB as usize)),
             alarm: Alarm::default(),
             reader,
         };
@@ -265,9 +270,7 @@ impl Connection {
                 let _ = reply.send(update);
             }
             Effect::Chunk(dispatch, chunk) => {
-                let full = self.streams.get(&dispatch).is_some_and(|stream| {
-                    matches!(stream.try_send(chunk), Err(mpsc::error::TrySendError::Full(_)))
-                });
+                let full = self.streams.get(&dispatch).is_some_and(|stream| !stream.push(chunk));
                 return full.then_some(Event::Overflow(dispatch));
             }
             Effect::Admit(tenants) => self.admit(myself, tenants),
@@ -308,12 +311,15 @@ impl Connection {
     }
 
     fn offers(&self, change: Change) {
-        let tools = self.state.offers().development_tools();
-        self.shared.table.apply(&self.link, change, tools);
+        let offers = self.state.offers();
+        self.link.offers.store(Arc::new(offers.granted()));
+        self.shared.table.apply(&self.link, change, offers.development_tools());
     }
 
     fn late(&self, dispatch: DispatchId, result: ToolResult) {
-        let Ok(place) = Arc::clone(&self.late_places).try_acquire_owned() else {
+        let kilobytes = u32::try_from(result.encoded_len() / 1024).unwrap_or(LATE_KB);
+        let places = kilobytes.clamp(LATE_LEAST_KB, LATE_KB);
+        let Ok(place) = Arc::clone(&self.late_places).try_acquire_many_owned(places) else {
             self.shared.wiring.metrics.results.with_label_values(&["unsettled"]).inc();
             return;
         };

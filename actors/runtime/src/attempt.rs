@@ -1,17 +1,20 @@
 use std::sync::Arc;
 
-use aesp_proto::{DispatchId, v1::StreamChunk};
-use tokio::sync::{mpsc, oneshot};
+use aesp_proto::DispatchId;
+use tokio::sync::oneshot;
 
-use crate::{Lost, LostReason, Update, actor::Message, link::Link, shared::Shared};
-
-/// How many chunks are held for a caller who reads slowly.
-const BUFFERED_CHUNKS: usize = 256;
+use crate::{
+    Lost, LostReason, Update,
+    actor::Message,
+    chunks::{self, ChunkReceiver, ChunkSender},
+    link::Link,
+    shared::Shared,
+};
 
 /// Where the actor puts what happens to a dispatch.
 pub(crate) struct Reply {
     pub(crate) end: oneshot::Sender<Update>,
-    pub(crate) chunks: Option<mpsc::Sender<StreamChunk>>,
+    pub(crate) chunks: Option<ChunkSender>,
 }
 
 /// One dispatched call. Dropping it before its end tells the Runtime to stop.
@@ -20,7 +23,7 @@ pub struct Attempt {
     link: Arc<Link>,
     shared: Arc<Shared>,
     end: oneshot::Receiver<Update>,
-    chunks: Option<mpsc::Receiver<StreamChunk>>,
+    chunks: Option<ChunkReceiver>,
     ended: bool,
 }
 
@@ -33,7 +36,7 @@ impl Attempt {
     ) -> (Self, Reply) {
         let (end, ends) = oneshot::channel();
         let (sender, chunks) = if streaming {
-            let (sender, chunks) = mpsc::channel(BUFFERED_CHUNKS);
+            let (sender, chunks) = chunks::channel();
             (Some(sender), Some(chunks))
         } else {
             (None, None)
@@ -53,7 +56,7 @@ impl Attempt {
             return None;
         }
         if let Some(chunks) = &mut self.chunks {
-            match chunks.recv().await {
+            match chunks.next().await {
                 Some(chunk) => return Some(Update::Chunk(chunk)),
                 None => self.chunks = None,
             }

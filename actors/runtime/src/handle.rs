@@ -137,27 +137,9 @@ impl Runtimes {
             link.serving.load(Ordering::Acquire) && tenant.is_none_or(|tenant| link.serves(tenant))
         };
         let mut listed: Vec<_> =
-            self.shared.select(serves).iter().filter_map(|link| self.describe(link, tenant)).collect();
+            self.shared.select(serves).iter().filter_map(|link| describe(link, tenant)).collect();
         listed.sort_by(|a, b| (&a.runtime_id, &a.connection_id).cmp(&(&b.runtime_id, &b.connection_id)));
         listed
-    }
-
-    fn describe(&self, link: &Arc<Link>, tenant: Option<TenantId>) -> Option<ConnectedRuntime> {
-        let terms = link.terms.load();
-        let terms = (**terms).as_ref()?;
-        let shown = terms.tenants.iter().filter(|own| tenant.is_none_or(|tenant| tenant == **own));
-        Some(ConnectedRuntime {
-            runtime_id: terms.registration.runtime_id.clone(),
-            connection_id: link.id.to_string(),
-            state: link.state().to_owned(),
-            outstanding: link.outstanding.load(Ordering::Relaxed),
-            credits: link.credits.load(Ordering::Relaxed),
-            tools: self.shared.table.tools_of(link, tenant),
-            connected_at_ms: link.connected_at.0,
-            language: terms.language.clone(),
-            version: terms.version.clone(),
-            tenant_ids: shown.map(ToString::to_string).collect(),
-        })
     }
 
     /// Closes the connections of a Runtime whose registration ended, and returns their number.
@@ -218,6 +200,24 @@ impl Runtimes {
         ask(links, |done| Message::Close(error(), done)).await;
         count
     }
+}
+
+fn describe(link: &Arc<Link>, tenant: Option<TenantId>) -> Option<ConnectedRuntime> {
+    let terms = link.terms.load();
+    let terms = (**terms).as_ref()?;
+    let shown = terms.tenants.iter().filter(|own| tenant.is_none_or(|tenant| tenant == **own));
+    Some(ConnectedRuntime {
+        runtime_id: terms.registration.runtime_id.clone(),
+        connection_id: link.id.to_string(),
+        state: link.state().to_owned(),
+        outstanding: link.outstanding.load(Ordering::Relaxed),
+        credits: link.credits.load(Ordering::Relaxed),
+        tools: link.tools(tenant),
+        connected_at_ms: link.connected_at.0,
+        language: terms.language.clone(),
+        version: terms.version.clone(),
+        tenant_ids: shown.map(ToString::to_string).collect(),
+    })
 }
 
 /// Sends each connection a message and waits until all have done it; one that has ended has nothing to do.

@@ -4,6 +4,7 @@
 
 mod actor;
 mod attempt;
+mod chunks;
 mod directory;
 mod dispatch;
 mod error;

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tonic::Status;
 
-use crate::{PeerIdentity, actor::Message, state::Phase, terms::Terms};
+use crate::{PeerIdentity, actor::Message, offers::Offer, state::Phase, terms::Terms};
 
 /// With so many bytes unsent a connection takes no further call.
 pub(crate) const HIGH_WATER_BYTES: usize = 8 << 20;
@@ -64,6 +64,7 @@ pub(crate) struct Link {
     /// Empty until the announcement was borne out.
     pub(crate) identity: OnceLock<Arc<str>>,
     pub(crate) terms: ArcSwap<Option<Terms>>,
+    pub(crate) offers: ArcSwap<Vec<Offer>>,
 }
 
 impl Link {
@@ -101,6 +102,16 @@ impl Link {
 
     pub(crate) fn serves(&self, tenant: TenantId) -> bool {
         (**self.terms.load()).as_ref().is_some_and(|terms| terms.tenants.contains(&tenant))
+    }
+
+    /// Returns what it fulfils for `tenant`, or for all its tenants.
+    pub(crate) fn tools(&self, tenant: Option<TenantId>) -> Vec<String> {
+        let offers = self.offers.load();
+        let shown = offers.iter().filter(|offer| tenant.is_none_or(|tenant| tenant == offer.tenant));
+        let mut tools: Vec<_> = shown.map(ToString::to_string).collect();
+        tools.sort();
+        tools.dedup();
+        tools
     }
 
     pub(crate) fn state(&self) -> &'static str {

@@ -1,4 +1,4 @@
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, fmt, sync::Arc};
 
 use aesp_proto::{
     SessionId, TenantId,
@@ -21,6 +21,13 @@ pub(crate) struct Offer {
     pub(crate) session: Option<SessionId>,
     /// Registered by the Runtime itself, in DEVELOPMENT mode.
     pub(crate) development: bool,
+}
+
+impl fmt::Display for Offer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.name, self.version)?;
+        if self.development { f.write_str(" (development)") } else { Ok(()) }
+    }
 }
 
 /// What the Runtime asked to fulfil. Without a version it follows the active one.
@@ -80,6 +87,10 @@ impl Offers {
         }
         offer.session = Some(session);
         self.granted.contains(&offer)
+    }
+
+    pub(crate) fn granted(&self) -> Vec<Offer> {
+        self.granted.iter().cloned().collect()
     }
 
     pub(crate) fn development_tools(&self) -> &[DevelopmentTool] {

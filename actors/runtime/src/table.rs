@@ -106,25 +106,6 @@ impl Table {
         entry.iter().map(|(_, draft)| Arc::clone(draft)).collect()
     }
 
-    /// Returns what `link` fulfils for `tenant`, or for all, as `name@version`.
-    pub(crate) fn tools_of(&self, link: &Arc<Link>, tenant: Option<TenantId>) -> Vec<String> {
-        let mut tools = Vec::new();
-        for contracts in
-            self.tenants.iter().filter(|entry| tenant.is_none_or(|tenant| tenant == *entry.key()))
-        {
-            for (name, versions) in contracts.iter() {
-                for (version, seats) in versions {
-                    if seats.iter().any(|seat| Arc::ptr_eq(&seat.link, link)) {
-                        tools.push(format!("{name}@{version}"));
-                    }
-                }
-            }
-        }
-        tools.sort();
-        tools.dedup();
-        tools
-    }
-
     /// Chooses the less loaded of two random connections that fulfil the contract.
     ///
     /// Source: Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001.
