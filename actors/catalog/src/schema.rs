@@ -9,7 +9,9 @@ use serde_json::{Map, Value};
 
 /// The longest schema, and the most subschemas that it may have once every reference is written out.
 pub(crate) const MAX_SCHEMA_BYTES: usize = 256 * 1024;
-const MAX_EXPANDED: u64 = 20_000;
+const MAX_EXPANDED: u64 = 5_000;
+/// How deep subschemas may lie once every reference is written out: the validator recurses with them.
+const MAX_EXPANDED_DEPTH: u32 = 64;
 const MAX_PATTERN_BYTES: usize = 1000;
 const MAX_COMPILED_PATTERN_BYTES: usize = 1 << 20;
 const MAX_SCHEMA_DEPTH: usize = 48;
@@ -45,7 +47,10 @@ pub(crate) fn check(schema: &Value) -> Result<(), String> {
     }
     walk(schema, String::new(), 0, &mut found)?;
     let mut sizes = HashMap::new();
-    let total = expanded("", &found, &mut sizes)?;
+    let (total, height) = expanded("", 0, &found, &mut sizes)?;
+    if height > MAX_EXPANDED_DEPTH {
+        return Err(too_deep());
+    }
     if total > MAX_EXPANDED {
         return Err(format!(
             "it has more than {MAX_EXPANDED} subschemas once its references are written out"
@@ -163,27 +168,35 @@ fn target(reference: &Value, at: &str) -> Result<String, String> {
     }
 }
 
-/// Returns how many subschemas there are from `at` down once references are written out; a reference that leads back to where
-/// it stands has no end, and is refused.
-fn expanded(at: &str, found: &Found, sizes: &mut HashMap<String, Option<u64>>) -> Result<u64, String> {
+/// Returns how many subschemas there are from `at` down once references are written out, and how deep they lie; a reference
+/// that leads back to where it stands has no end, and is refused.
+fn expanded(at: &str, depth: u32, found: &Found, sizes: &mut Sizes) -> Result<(u64, u32), String> {
     match sizes.get(at) {
         Some(Some(size)) => return Ok(*size),
         Some(None) => {
-            return Err(format!(
-                "the reference to {} leads back to itself; recursion is not supported",
-                name(at)
-            ));
+            let what = "leads back to itself; recursion is not supported";
+            return Err(format!("the reference to {} {what}", name(at)));
         }
+        None if depth > MAX_EXPANDED_DEPTH => return Err(too_deep()),
         None => {}
     }
     let below = found.0.get(at).ok_or_else(|| format!("the reference to {} leads to no schema", name(at)))?;
     sizes.insert(at.to_owned(), None);
-    let mut total: u64 = 1;
+    let (mut total, mut height): (u64, u32) = (1, 0);
     for next in below {
-        total = total.saturating_add(expanded(next, found, sizes)?);
+        let (more, deeper) = expanded(next, depth + 1, found, sizes)?;
+        total = total.saturating_add(more);
+        height = height.max(deeper + 1);
     }
-    sizes.insert(at.to_owned(), Some(total));
-    Ok(total)
+    sizes.insert(at.to_owned(), Some((total, height)));
+    Ok((total, height))
+}
+
+/// Size and height by JSON pointer; nothing yet where the count is under way.
+type Sizes = HashMap<String, Option<(u64, u32)>>;
+
+fn too_deep() -> String {
+    format!("it has subschemas deeper than {MAX_EXPANDED_DEPTH} levels once its references are written out")
 }
 
 /// Refuses patterns that cost more than linear time somewhere. Ours is an engine without backtracking, but the schema is also
@@ -307,6 +320,36 @@ mod tests {
         }
         definitions.insert("d30".into(), json!({"type": "string"}));
         refused(json!({"$ref": "#/$defs/d0", "$defs": definitions}), "written out");
+    }
+
+    /// On a test's stack of 2 MiB, as on a worker of the runtime.
+    #[test]
+    fn depth_is_bounded_through_references() {
+        let chain = |links: usize, keyword: &str| {
+            let link = |level: usize| json!({keyword: {"$ref": format!("#/$defs/d{}", level + 1)}});
+            let mut definitions: Map<_, _> =
+                (0..links).map(|level| (format!("d{level}"), link(level))).collect();
+            definitions.insert(format!("d{links}"), json!({"type": "string"}));
+            json!({"$ref": "#/$defs/d0", "$defs": definitions})
+        };
+        for keyword in ["not", "items", "contains", "additionalProperties", "if"] {
+            for links in [100, 1_000, 3_000] {
+                refused(chain(links, keyword), "levels");
+            }
+            let deepest = chain(31, keyword);
+            accepted(deepest.clone());
+            let mut document = json!("x");
+            for _ in 0..31 {
+                document = if keyword == "additionalProperties" {
+                    json!({"a": document})
+                } else {
+                    json!([document])
+                };
+            }
+            let validator = compile(&deepest).expect("accepted");
+            let verdict = validator.iter_errors(&document).next().is_none();
+            assert_eq!(verdict, validator.is_valid(&document));
+        }
     }
 
     #[test]
