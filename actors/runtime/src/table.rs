@@ -156,3 +156,7 @@ fn choose(first: &Arc<Link>, second: Option<&Arc<Link>>, queue: u32) -> Route {
     let (load, credits) = (best.load.load(Ordering::Relaxed), best.credits.load(Ordering::Relaxed));
     if load >= credits.saturating_add(queue) { Route::Full } else { Route::To(Arc::clone(best)) }
 }
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;
