@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod config;
 mod host;
+mod init;
 mod listen;
 mod logs;
 mod metrics;

@@ -22,4 +22,5 @@ pub(crate) use metrics::Metrics;
 pub(crate) use watch::Watch;
 
 pub use error::Error;
+pub(crate) use peer::serial_text;
 pub use peer::{PeerIdentity, PeerInfo};

@@ -1,0 +1,130 @@
+use std::io::{self, Write};
+
+use aesp_proto::Error;
+use serde_json::json;
+use tonic::{Code, Status};
+
+use super::console::Format;
+
+/// Exit codes of sysexits.h where they fit, 1 for a refusal.
+const REFUSED: u8 = 1;
+const USAGE: u8 = 64;
+const UNAVAILABLE: u8 = 69;
+const PERMISSION: u8 = 77;
+
+/// Why a command failed: what happened, a code, what to do next.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    message: String,
+    code: String,
+    next: Option<String>,
+    exit: u8,
+}
+
+impl Failure {
+    /// The command was given something that can't be right.
+    pub(crate) fn usage(message: impl Into<String>, next: impl Into<String>) -> Self {
+        Self { message: message.into(), code: "USAGE".into(), next: Some(next.into()), exit: USAGE }
+    }
+
+    /// Something on this machine went wrong.
+    pub(crate) fn local(message: impl Into<String>, next: impl Into<String>) -> Self {
+        Self { message: message.into(), code: "FAILED".into(), next: Some(next.into()), exit: REFUSED }
+    }
+
+    pub(crate) fn exit_code(&self) -> u8 {
+        self.exit
+    }
+
+    /// Tells standard error, in the form that the output has.
+    pub(crate) fn report(&self, format: Format) {
+        let mut err = io::stderr().lock();
+        let told = match format {
+            Format::Json => {
+                let error =
+                    json!({ "error": { "message": self.message, "code": self.code, "next": self.next } });
+                writeln!(err, "{error}")
+            }
+            Format::Table => {
+                let next = self.next.as_deref().map(|next| format!("\nnext:  {next}")).unwrap_or_default();
+                writeln!(err, "error: {}\ncode:  {}{next}", self.message, self.code)
+            }
+        };
+        // With standard error gone there is nobody left to tell.
+        drop(told);
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let code = error.code().as_str_name().to_owned();
+        let message = error.message().to_owned();
+        let wait = error.retry_delay().map(|delay| format!("try again in {} ms", delay.as_millis()));
+        let next = error.remediation().map(str::to_owned).or(wait);
+        let (exit, usual) = match Status::from(error).code() {
+            Code::Unauthenticated => {
+                (PERMISSION, Some("log in: aesp login, or give --token or AESP_API_KEY"))
+            }
+            Code::PermissionDenied => (PERMISSION, Some("ask an administrator for a role that allows it")),
+            Code::Unavailable => {
+                (UNAVAILABLE, Some("check --endpoint and that the node is up: aesp config show"))
+            }
+            _ if code == "CONFIGURATION_ERROR" => (USAGE, None),
+            _ => (REFUSED, None),
+        };
+        Self { message, code, next: next.or_else(|| usual.map(str::to_owned)), exit }
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        Error::from_status(&status).into()
+    }
+}
+
+impl From<crate::config::Error> for Failure {
+    fn from(error: crate::config::Error) -> Self {
+        let next = "correct it, then: aesp config check".to_owned();
+        Self { message: chain(&error), code: "CONFIGURATION_ERROR".into(), next: Some(next), exit: USAGE }
+    }
+}
+
+impl From<crate::tls::Error> for Failure {
+    fn from(error: crate::tls::Error) -> Self {
+        let next =
+            "correct the [tls] section or the file; aesp init makes a development authority".to_owned();
+        Self { message: chain(&error), code: "CONFIGURATION_ERROR".into(), next: Some(next), exit: USAGE }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self { message: error.to_string(), code: "FAILED".into(), next: None, exit: REFUSED }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        let error = match error.downcast::<crate::tls::Error>() {
+            Ok(tls) => return tls.into(),
+            Err(other) => other,
+        };
+        match error.downcast::<Error>() {
+            Ok(refusal) => refusal.into(),
+            Err(other) => {
+                Self { message: format!("{other:#}"), code: "FAILED".into(), next: None, exit: REFUSED }
+            }
+        }
+    }
+}
+
+/// Returns an error's text with those of its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

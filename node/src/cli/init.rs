@@ -1,0 +1,62 @@
+use std::{net::SocketAddr, path::PathBuf};
+
+use aesp_proto::{Entropy, SystemClock};
+use clap::Args;
+use serde_json::json;
+
+use super::{context::Context, failure::Failure};
+use crate::init;
+
+/// Make a data directory: store, keys, development certificates, first administrator, configuration.
+#[derive(Args, Debug)]
+pub(crate) struct Init {
+    /// Where; nothing may be there.
+    #[arg(long, default_value = "aesp-data", value_name = "DIR")]
+    data_dir: PathBuf,
+    /// The node's name.
+    #[arg(long)]
+    name: Option<String>,
+    /// A further name or address of the node, for its certificate; may be repeated.
+    #[arg(long = "host", value_name = "NAME")]
+    hosts: Vec<String>,
+    /// Where the node will take gRPC.
+    #[arg(long, value_name = "ADDRESS")]
+    listen_grpc: Option<SocketAddr>,
+    /// Where it will take HTTPS.
+    #[arg(long, value_name = "ADDRESS")]
+    listen_https: Option<SocketAddr>,
+    /// Where it will show metrics and probes.
+    #[arg(long, value_name = "ADDRESS")]
+    listen_metrics: Option<SocketAddr>,
+}
+
+impl Init {
+    pub(crate) async fn run(self, ctx: &Context) -> Result<(), Failure> {
+        if let Err(error) = init::ensure_free(&self.data_dir) {
+            let next = "use it with aesp node, or name another place with --data-dir";
+            return Err(Failure::local(error.to_string(), next));
+        }
+        let wanted = init::Wanted {
+            data_dir: self.data_dir.clone(),
+            node_name: self.name,
+            names: self.hosts,
+            grpc: self.listen_grpc,
+            https: self.listen_https,
+            metrics: self.listen_metrics,
+        };
+        let made = init::make(&wanted, &SystemClock, &Entropy::from_system()).await?;
+        ctx.console.value(&json!({
+            "data_dir": self.data_dir,
+            "config": made.config,
+            "ca": made.ca,
+            "administrator_api_key": made.api_key,
+        }))?;
+        ctx.console.note(&format!(
+            "\nThe administrator's key is not shown again: store it now.\n\
+             Next:  aesp node --config {config}\n       \
+             AESP_API_KEY=… aesp login --ca {ca}",
+            config = made.config.display(),
+            ca = made.ca.display(),
+        ))
+    }
+}

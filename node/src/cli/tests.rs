@@ -1,0 +1,53 @@
+use clap::CommandFactory;
+
+use super::*;
+
+#[test]
+fn the_command_line_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn usual_lines_are_understood() {
+    for line in [
+        "aesp node --listen-grpc 127.0.0.1:0 --set log.level=debug",
+        "aesp init --data-dir d --host node-1.example",
+        "aesp tenant create acme --sessions 10 --output json",
+        "aesp -t acme tenant config set sessions.default_ttl_seconds 60",
+        "aesp tool import mcp --from-server --prefix git_ --offer-to acme -- uvx mcp-server-git",
+        "aesp tool import mcp -f tools.json",
+        "aesp tool activate git_log 1.0.0 --digest ab",
+        "aesp role create reader --grant tool.invoke=tool:git_log,tag:vcs --grant session.*=*",
+        "aesp account create bot --role agent -t acme",
+        "aesp call git_log --session ses_1 --args {\"max_count\":1} --stream",
+        "aesp call resolve --session ses_1 inv_1 --as failed --justification looked",
+        "aesp call outcome --session ses_1 inv_1",
+        "aesp audit query --type TOOL_INVOCATION --outcome denied --newest-first",
+        "aesp audit verify export.jsonl --key ab",
+        "aesp runtime register git-1 --identity spiffe://aesp.local/runtime/git-1 --serves acme",
+        "aesp runtime mcp --runtime-id git-1 -- uvx mcp-server-git",
+        "aesp pki issue --name git-1 --runtime git-1 --zone office",
+        "aesp config default",
+    ] {
+        if let Err(error) = Cli::try_parse_from(line.split(' ')) {
+            panic!("{line}: {error}");
+        }
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    for line in [
+        "aesp",
+        "aesp tenant",
+        "aesp role create r --grant tool.invoke",
+        "aesp tool import mcp",
+        "aesp tool import mcp --from-server",
+        "aesp pki issue --name ../x",
+        "aesp call resolve --session s i --as perhaps --justification j",
+        "aesp audit query --type NOTHING",
+        "aesp tenant list --output xml",
+    ] {
+        assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+    }
+}

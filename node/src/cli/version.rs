@@ -1,0 +1,7 @@
+use serde_json::json;
+
+use super::{context::Context, failure::Failure};
+
+pub(crate) fn run(ctx: &Context) -> Result<(), Failure> {
+    ctx.console.value(&json!({ "version": env!("CARGO_PKG_VERSION"), "protocol": "aesp.v1" }))
+}

@@ -1,0 +1,123 @@
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use aesp_proto::{Clock, Entropy};
+use aesp_storage::FileKeyProvider;
+use anyhow::Context;
+
+use super::{Authority, Subject, files};
+use crate::{Config, config, wiring};
+
+const SERVER_LIFE: Duration = Duration::from_secs(397 * 86_400);
+/// The names by which a client on the same machine reaches the node.
+const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// What a data directory is made for.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    /// Must not exist, or be empty.
+    pub(crate) data_dir: PathBuf,
+    pub(crate) node_name: Option<String>,
+    /// Further names and addresses of the node, for its certificate.
+    pub(crate) names: Vec<String>,
+    pub(crate) grpc: Option<SocketAddr>,
+    pub(crate) https: Option<SocketAddr>,
+    pub(crate) metrics: Option<SocketAddr>,
+}
+
+/// A data directory that was made.
+pub(crate) struct Made {
+    pub(crate) config: PathBuf,
+    pub(crate) ca: PathBuf,
+    /// Shown once, stored nowhere.
+    pub(crate) api_key: String,
+}
+
+/// Makes a data directory, wholly or not at all.
+///
+/// # Errors
+/// When there is something in its place, or a part can't be made.
+pub(crate) async fn make(wanted: &Wanted, clock: &dyn Clock, entropy: &Entropy) -> anyhow::Result<Made> {
+    ensure_free(&wanted.data_dir)?;
+    let parent = wanted.data_dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(parent).with_context(|| format!("can't make {}", parent.display()))?;
+    let draft = parent.join(format!(".aesp-init-{:08x}", entropy.below(1 << 32)));
+    let filled = Box::pin(fill(&draft, wanted, clock, entropy)).await;
+    let moved = filled.and_then(|api_key| {
+        // An empty folder may be there; anything else makes this fail.
+        fs::rename(&draft, &wanted.data_dir)
+            .with_context(|| format!("can't make {}", wanted.data_dir.display()))?;
+        Ok(api_key)
+    });
+    match moved {
+        Ok(api_key) => Ok(Made {
+            config: wanted.data_dir.join("aesp.toml"),
+            ca: wanted.data_dir.join("pki/ca.pem"),
+            api_key,
+        }),
+        Err(error) => {
+            if let Err(left) = fs::remove_dir_all(&draft) {
+                tracing::warn!(folder = %draft.display(), error = %left, "an unfinished folder is left");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// # Errors
+/// When there is anything at the place.
+pub(crate) fn ensure_free(data_dir: &Path) -> anyhow::Result<()> {
+    let free = match fs::read_dir(data_dir) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    };
+    anyhow::ensure!(free, "{} exists already; nothing was changed", data_dir.display());
+    Ok(())
+}
+
+async fn fill(
+    folder: &Path,
+    wanted: &Wanted,
+    clock: &dyn Clock,
+    entropy: &Entropy,
+) -> anyhow::Result<String> {
+    files::private_folder(folder).with_context(|| format!("can't make {}", folder.display()))?;
+    let pki = folder.join("pki");
+    files::private_folder(&pki)?;
+    FileKeyProvider::create(&folder.join("master.key"))?;
+
+    let authority = Authority::create(&pki, clock.now(), entropy)?;
+    let names = LOCAL_NAMES.into_iter().map(str::to_owned).chain(wanted.names.iter().cloned()).collect();
+    authority.issue(&Subject::Server(names), "server", &pki, clock.now(), SERVER_LIFE)?;
+
+    let file = folder.join("aesp.toml");
+    files::private(&file, &configuration(wanted)?)?;
+    let sources = config::Sources { file: Some(file), ..Default::default() };
+    Box::pin(wiring::first_administrator(&config::load(&sources)?)).await
+}
+
+/// Returns the configuration file: its paths are seen from its own folder, so that the folder can be moved.
+fn configuration(wanted: &Wanted) -> anyhow::Result<String> {
+    let mut config = Config::default();
+    config.node.data_dir = ".".into();
+    config.store.path = "lmdb:store".into();
+    config.keys.master_key_file = "master.key".into();
+    config.tls = config::Tls {
+        certificate: "pki/server.pem".into(),
+        key: "pki/server.key".into(),
+        client_ca: "pki/ca.pem".into(),
+        crls: vec!["pki/ca.crl".into()],
+    };
+    if let Some(name) = &wanted.node_name {
+        config.node.name.clone_from(name);
+    }
+    config.listen.grpc = wanted.grpc.unwrap_or(config.listen.grpc);
+    config.listen.https = wanted.https.unwrap_or(config.listen.https);
+    config.listen.metrics = wanted.metrics.unwrap_or(config.listen.metrics);
+    let text = toml::to_string(&config)?;
+    Ok(format!("# Made by aesp init. `aesp config default` explains every key.\n\n{text}"))
+}

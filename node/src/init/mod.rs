@@ -1,0 +1,11 @@
+//! What `aesp init` and `aesp pki` make: a data directory and the certificates of a development authority.
+
+mod authority;
+mod directory;
+mod files;
+mod issue;
+mod revoked;
+
+pub(crate) use authority::{Authority, Error};
+pub(crate) use directory::{Wanted, ensure_free, make};
+pub(crate) use issue::Subject;
