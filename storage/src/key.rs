@@ -6,7 +6,7 @@
 //
 // | kind                 | code | row key                                 |
 // |----------------------|------|-----------------------------------------|
-// | REQUEST              | 0001 | minute (8) · request id (16); PLATFORM  |
+// | REQUEST              | 0001 | millisecond (8) · id (16); PLATFORM     |
 // | SHARD                | 0002 | shard (2); PLATFORM                     |
 // | TENANT_KEYS          | 0003 | none                                    |
 // | REVISION             | 0004 | none                                    |
@@ -91,6 +91,8 @@ kinds! {
     SESSION = 0x0050;
     /// The outcome of a call.
     OUTCOME = 0x0051;
+    /// Where a dispatch belongs.
+    DISPATCH = 0x0052;
     /// What a Runtime's certificate identity may serve.
     RUNTIME_REGISTRATION = 0x0060;
     /// An audit event.

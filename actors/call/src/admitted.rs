@@ -1,0 +1,106 @@
+use std::{sync::Arc, time::Duration};
+
+use aesp_catalog::Compiled;
+use aesp_proto::{Error, ErrorCode, PrincipalId};
+use aesp_session::SessionInfo;
+use aesp_tenant::CallSlot;
+use tokio::time::Instant;
+
+use crate::{Caller, Calls, View, request::CallRequest, validated::Validated};
+
+/// How deep Runtimes may call on behalf of a caller.
+const MAX_DEPTH: u32 = 4;
+
+/// A call whose session is live and the caller's own, within the tenant's limits. Holds the tenant's call slot.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) caller: Caller,
+    pub(crate) request: CallRequest,
+    pub(crate) session: SessionInfo,
+    pub(crate) view: Arc<View>,
+    pub(crate) depth: u32,
+    /// The caller for whom a Runtime acts.
+    pub(crate) behalf: Option<Caller>,
+    pub(crate) started: Instant,
+    pub(crate) slot: CallSlot,
+}
+
+impl Calls {
+    /// Admits a call: its session is the caller's (or, for a Runtime, that of the call it works on) and lives, and the
+    /// tenant has room for it.
+    pub(crate) async fn admit(&self, caller: Caller, request: CallRequest) -> Result<Admitted, Error> {
+        let started = Instant::now();
+        let (behalf, depth) = self.behalf(&caller, &request)?;
+        let owner = behalf.as_ref().unwrap_or(&caller).principal_id();
+        let view = self.views().get(caller.tenant()).await?;
+        if let Some(refusal) = view.tenant.refuses_calls() {
+            return Err(refusal.into());
+        }
+        let session = self.session_of(&caller, request.session, owner).await?;
+        let slot = self.tenants().admit_call(&view.tenant)?;
+        Ok(Admitted { caller, request, session, view, depth, behalf, started, slot })
+    }
+
+    /// Returns the session if it is this principal's; another's session looks like none.
+    pub(crate) async fn session_of(
+        &self,
+        caller: &Caller,
+        session: aesp_proto::SessionId,
+        owner: PrincipalId,
+    ) -> Result<SessionInfo, Error> {
+        let info = self.sessions().get(caller.tenant(), session).await?;
+        if info.tenant != caller.tenant() || info.principal != owner {
+            return Err(session_invalid());
+        }
+        Ok(info)
+    }
+
+    /// Finds the caller on whose behalf a Runtime calls, by the dispatch that it is working on at this moment.
+    fn behalf(&self, caller: &Caller, request: &CallRequest) -> Result<(Option<Caller>, u32), Error> {
+        let Some(dispatch) = request.on_behalf_of else { return Ok((None, 0)) };
+        let working = self.working_on(dispatch, caller).ok_or_else(|| {
+            Error::new(ErrorCode::AuthorizationDenied, "this Runtime is not working on that dispatch")
+                .remedy("call on behalf of a dispatch only while it runs, with the Runtime's own certificate")
+        })?;
+        if working.session != request.session {
+            return Err(session_invalid());
+        }
+        let depth = working.depth + 1;
+        if depth > MAX_DEPTH {
+            return Err(Error::new(ErrorCode::QuotaExceeded, format!("calls are nested deeper than {MAX_DEPTH}"))
+                .remedy("return to the caller instead of calling further"));
+        }
+        Ok((Some(working.caller), depth))
+    }
+}
+
+/// The one answer for a session that does not exist, has ended, or is another's.
+pub(crate) fn session_invalid() -> Error {
+    Error::new(ErrorCode::SessionInvalid, "the session does not exist, has ended, or is not yours")
+        .remedy("create a new session: AgentService.CreateSession")
+}
+
+impl Admitted {
+    /// Finds the contract and checks the arguments against the Host's own schema.
+    pub(crate) fn validate(self) -> Result<Validated, (Self, Error)> {
+        let found = self.view.catalog.find(&self.request.tool, self.request.version.as_deref());
+        let Some(contract) = found.map(Arc::clone) else {
+            let error = Error::new(ErrorCode::ToolNotFound, "there is no such tool, or it is not offered to you")
+                .remedy("list the tools that you may call: AgentService.ListTools");
+            return Err((self, error));
+        };
+        self.validate_against(contract)
+    }
+
+    pub(crate) fn validate_against(self, contract: Arc<Compiled>) -> Result<Validated, (Self, Error)> {
+        match contract.check_arguments(&self.request.arguments) {
+            Ok(arguments) => {
+                let limit = contract.contract().timeout();
+                let timeout = self.request.timeout.map_or(limit, |asked| asked.min(limit));
+                let deadline = self.started + timeout.max(Duration::from_millis(1));
+                Ok(Validated { admitted: self, contract, arguments, deadline })
+            }
+            Err(error) => Err((self, error.into())),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+use std::{fmt, sync::Arc};
+
+use aesp_audit::{Event, Recorder};
+use aesp_proto::{
+    DispatchId, SessionId, TenantId,
+    v1::{EventType, Outcome},
+};
+use aesp_runtime::Runtimes;
+use aesp_session::{OutcomeRow, Sessions, Shards};
+use aesp_storage::{Kind, Row, Store};
+use aesp_tenant::Tenants;
+use dashmap::DashMap;
+use serde::{Deserialize, Serialize};
+use tokio_util::task::TaskTracker;
+
+use crate::{Access, Caller, Views, access::event_of, admitted::Admitted, dispatched::Work};
+
+/// What calls are made of.
+#[derive(Clone)]
+pub struct Parts {
+    /// Decides.
+    pub access: Access,
+    /// Bounds.
+    pub tenants: Tenants,
+    /// Orders the calls of a session.
+    pub sessions: Sessions,
+    /// Runs tools.
+    pub runtimes: Runtimes,
+    /// What this node owns.
+    pub shards: Shards,
+    /// Remembers outcomes.
+    pub store: Store,
+}
+
+/// Makes tool calls. Cheap to clone.
+#[derive(Clone)]
+pub struct Calls(Arc<Inner>);
+
+struct Inner {
+    parts: Parts,
+    /// What Runtimes work on at this moment.
+    working: DashMap<DispatchId, Work>,
+    /// Calls that go on when their client has left, so that their end is recorded.
+    tasks: TaskTracker,
+}
+
+/// Where a dispatch belongs, for results that come late. Under the platform, because a Runtime names nothing but the dispatch.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct DispatchRow {
+    pub(crate) tenant: TenantId,
+    pub(crate) session: SessionId,
+    pub(crate) invocation: String,
+}
+
+impl Row for DispatchRow {
+    const KIND: Kind = Kind::DISPATCH;
+    type Key = DispatchId;
+}
+
+impl Calls {
+    /// Creates the pipeline.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(Inner { parts, working: DashMap::new(), tasks: TaskTracker::new() }))
+    }
+
+    pub(crate) fn access(&self) -> &Access {
+        &self.0.parts.access
+    }
+
+    pub(crate) fn views(&self) -> &Views {
+        &self.0.parts.access.views
+    }
+
+    pub(crate) fn recorder(&self) -> &Recorder {
+        &self.0.parts.access.recorder
+    }
+
+    pub(crate) fn tenants(&self) -> &Tenants {
+        &self.0.parts.tenants
+    }
+
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.0.parts.sessions
+    }
+
+    pub(crate) fn runtimes(&self) -> &Runtimes {
+        &self.0.parts.runtimes
+    }
+
+    pub(crate) fn shards(&self) -> &Shards {
+        &self.0.parts.shards
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.0.parts.store
+    }
+
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.0.tasks
+    }
+
+    /// Returns when no call runs any more. New ones must have been stopped from coming.
+    pub async fn finish(&self) {
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    pub(crate) fn working(&self, dispatch: DispatchId, work: Work) {
+        self.0.working.insert(dispatch, work);
+    }
+
+    pub(crate) fn worked(&self, dispatch: DispatchId) {
+        self.0.working.remove(&dispatch);
+    }
+
+    /// Returns what the Runtime with the caller's certificate works on under this dispatch id.
+    pub(crate) fn working_on(&self, dispatch: DispatchId, caller: &Caller) -> Option<Work> {
+        let crate::Means::Certificate(identity) = caller.means() else { return None };
+        let running = self.runtimes().find(dispatch)?;
+        // INVARIANT T1: a Runtime calls on behalf of nobody but those whose call it works on, in their own tenant.
+        if *running.identity != **identity || running.tenant != caller.tenant() {
+            return None;
+        }
+        self.0.working.get(&dispatch).map(|work| work.clone())
+    }
+
+    /// Reads what is known of a call.
+    pub(crate) async fn recorded_outcome(
+        &self,
+        tenant: TenantId,
+        session: SessionId,
+        invocation: &str,
+    ) -> Result<Option<OutcomeRow>, aesp_proto::Error> {
+        let invocation = invocation.to_owned();
+        let read = self.store().run(move |tx| {
+            let invocation = invocation.clone();
+            Box::pin(async move { aesp_session::read_outcome(tx, tenant, session, &invocation).await })
+        });
+        Ok(read.await?)
+    }
+
+    pub(crate) fn event_of(&self, admitted: &Admitted, kind: EventType, action: &str, outcome: Outcome) -> Event {
+        let caller = &admitted.caller;
+        let mut event = event_of(&self.access().entropy, caller, caller.tenant(), kind, action, outcome);
+        event.session = Some(admitted.session.id);
+        event.on_behalf_of = admitted.behalf.as_ref().map(Caller::principal_id);
+        event.revision = admitted.view.revision;
+        event.details.resource = format!("tool:{}", admitted.request.tool);
+        event.details.correlation_id.clone_from(&admitted.request.correlation_id);
+        event.details.invocation_id = admitted.request.invocation.as_str().to_owned();
+        event
+    }
+}
+
+impl fmt::Debug for Calls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Calls").field("running", &self.0.tasks.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,267 @@
+use std::sync::Arc;
+
+use aesp_catalog::Effects;
+use aesp_proto::{
+    DispatchId, Error, ErrorCode,
+    v1::{FunctionResult, ResultStatus, StreamChunk},
+};
+use aesp_runtime::{Attempt, Dispatch, Lost, LostReason, Priority, Update};
+use bytes::Bytes;
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Calls,
+    caller::Caller,
+    ending::{Ending, outcome_unknown},
+    validated::Permitted,
+};
+
+/// How often a call is given to another Runtime.
+const MAX_ATTEMPTS: u32 = 3;
+
+/// Where the parts of a stream go; each is checked, and was permitted at the moment it was sent on.
+pub(crate) type Parts = mpsc::Sender<Result<StreamChunk, Error>>;
+
+/// A call being run by a Runtime, over all its attempts.
+pub(crate) struct Running<'a> {
+    pub(crate) calls: &'a Calls,
+    pub(crate) permitted: &'a mut Permitted,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) parts: Option<Parts>,
+    /// Of the current attempt; the first one is named in the intent.
+    pub(crate) dispatch: DispatchId,
+    pub(crate) attempts: u32,
+    /// Whether a Runtime may have started it.
+    pub(crate) sent: bool,
+    /// Of the chunks of a stream.
+    pub(crate) chunks: u64,
+}
+
+impl Running<'_> {
+    /// Gives the call to Runtimes until one answers, the deadline passes, the caller cancels, or the right is gone.
+    /// Returns the attempt too, to be acknowledged when the record is durable.
+    pub(crate) async fn run(&mut self) -> (Ending, Option<Attempt>) {
+        loop {
+            // INVARIANT Z1, R1: nothing is dispatched on a permit older than the rights.
+            if let Err(error) = self.permitted.recheck(self.calls).await {
+                return (self.ended(error), None);
+            }
+            self.attempts += 1;
+            let attempt = match self.calls.runtimes().dispatch(self.order()) {
+                Ok(attempt) => attempt,
+                Err(error) => return (self.ended(error.into()), None),
+            };
+            self.calls.working(self.dispatch, self.work());
+            let (ended, attempt) = self.attend(attempt).await;
+            self.calls.worked(self.dispatch);
+            match ended {
+                Attended::Ended(ending) => return (ending, attempt),
+                Attended::Again => self.dispatch = DispatchId::random(&self.calls.access().entropy),
+            }
+        }
+    }
+
+    fn order(&self) -> Dispatch {
+        let validated = &self.permitted.validated;
+        let (admitted, contract) = (&validated.admitted, validated.contract.contract());
+        Dispatch {
+            id: self.dispatch,
+            tenant: admitted.caller.tenant(),
+            session: admitted.session.id,
+            invocation_id: admitted.request.invocation.as_str().to_owned(),
+            correlation_id: admitted.request.correlation_id.clone(),
+            name: Arc::from(contract.name()),
+            version: Arc::from(contract.version().to_string()),
+            args: admitted.request.arguments.clone(),
+            deadline: validated.deadline,
+            streaming: self.parts.is_some() && contract.supports_streaming(),
+            depth: admitted.depth,
+            priority: Priority::Normal,
+            development: validated.contract.is_development(),
+        }
+    }
+
+    fn work(&self) -> Work {
+        let admitted = &self.permitted.validated.admitted;
+        Work {
+            caller: admitted.behalf.clone().unwrap_or_else(|| admitted.caller.clone()),
+            session: admitted.session.id,
+            depth: admitted.depth,
+        }
+    }
+
+    /// Waits on one attempt.
+    async fn attend(&mut self, mut attempt: Attempt) -> (Attended, Option<Attempt>) {
+        let tenant = self.permitted.validated.admitted.caller.tenant();
+        let mut rights = match self.calls.views().subscribe(tenant).await {
+            Ok(rights) => rights,
+            Err(error) => return (Attended::Ended(self.ended(error.into())), None),
+        };
+        let deadline = self.permitted.validated.deadline;
+        loop {
+            let update = tokio::select! {
+                update = attempt.next() => update,
+                () = self.cancel.cancelled() => {
+                    self.sent = true;
+                    attempt.cancel("cancelled by the caller");
+                    let error = Error::new(ErrorCode::Cancelled, "the call was cancelled");
+                    return (Attended::Ended(self.ended(error)), None);
+                }
+                () = tokio::time::sleep_until(deadline) => {
+                    self.sent = true;
+                    attempt.cancel("deadline exceeded");
+                    return (Attended::Ended(self.ended(deadline_exceeded())), None);
+                }
+                changed = rights.changed() => {
+                    // INVARIANT R1: what runs on a lost right is cancelled, and its result withheld.
+                    let rechecked = match changed {
+                        Ok(()) => self.permitted.recheck(self.calls).await.map(|_| ()),
+                        Err(_) => Err(Error::new(ErrorCode::ServiceUnavailable, "the tenant's rights can't be read")),
+                    };
+                    if let Err(error) = rechecked {
+                        self.sent = true;
+                        attempt.cancel("the right to call was revoked");
+                        return (Attended::Ended(self.ended(error)), None);
+                    }
+                    continue;
+                }
+            };
+            match update {
+                Some(Update::Result(result)) => {
+                    self.sent = true;
+                    let ending = self.check(result.result.unwrap_or_default());
+                    return (Attended::Ended(ending), Some(attempt));
+                }
+                Some(Update::Chunk(chunk)) => {
+                    self.sent = true;
+                    if let Some(ending) = self.pass_on(chunk).await {
+                        return (Attended::Ended(ending), Some(attempt));
+                    }
+                }
+                Some(Update::Failed(failure)) => {
+                    self.sent = true;
+                    return (Attended::Ended(self.ended(failure.into())), Some(attempt));
+                }
+                Some(Update::Lost(lost)) => return (self.lost(lost), None),
+                None => {
+                    self.sent = true;
+                    return (self.lost(Lost { sent: true, reason: LostReason::Disconnected, retry_after: None }), None);
+                }
+            }
+        }
+    }
+
+    /// Checks a result against the contract. A Runtime that answers off schema has failed the call.
+    fn check(&self, result: FunctionResult) -> Ending {
+        if result.status() == ResultStatus::Error || result.error.is_some() {
+            return Ending::Answered(FunctionResult { content_json: Bytes::new(), ..result });
+        }
+        let contract = &self.permitted.validated.contract;
+        match contract.check_result(&result.content_json) {
+            Ok(_) => Ending::Answered(result),
+            Err(error) => {
+                let error = Error::new(ErrorCode::SchemaViolation, "the tool's result does not satisfy its contract")
+                    .remedy("report it to the owner of the tool")
+                    .because(error);
+                self.ended(error)
+            }
+        }
+    }
+
+    /// Checks a chunk and sends it on; the last one ends the call.
+    async fn pass_on(&mut self, chunk: StreamChunk) -> Option<Ending> {
+        let contract = &self.permitted.validated.contract;
+        if let Some(error) = chunk.error {
+            let name = contract.contract().name().to_owned();
+            return Some(Ending::Answered(FunctionResult {
+                name,
+                status: ResultStatus::Error.into(),
+                error: Some(error),
+                ..FunctionResult::default()
+            }));
+        }
+        if let Err(error) = contract.check_chunk(&chunk.payload) {
+            let error = Error::new(ErrorCode::SchemaViolation, "a part of the stream does not satisfy the contract")
+                .because(error);
+            return Some(self.ended(error));
+        }
+        if let Err(error) = self.permitted.recheck(self.calls).await {
+            return Some(self.ended(error));
+        }
+        let is_final = chunk.is_final;
+        self.chunks += 1;
+        if let Some(parts) = &self.parts {
+            // The final part waits for the record; the caller sends it.
+            if !is_final && parts.send(Ok(chunk)).await.is_err() {
+                return Some(self.ended(Error::new(ErrorCode::Cancelled, "the caller left the stream")));
+            }
+        }
+        is_final.then(|| {
+            Ending::Answered(FunctionResult {
+                name: self.permitted.validated.contract.contract().name().to_owned(),
+                status: ResultStatus::Success.into(),
+                content_json: Bytes::from(format!("{{\"chunks\":{}}}", self.chunks)),
+                ..FunctionResult::default()
+            })
+        })
+    }
+
+    /// Decides what a lost Runtime means: another attempt where that can't do harm, or an end.
+    fn lost(&mut self, lost: Lost) -> Attended {
+        self.sent |= lost.sent;
+        let effects = self.permitted.validated.contract.contract().effects();
+        let harmless = !lost.sent || (effects != Effects::NonIdempotent && self.chunks == 0);
+        let time_left = Instant::now() < self.permitted.validated.deadline;
+        let elsewhere = matches!(lost.reason, LostReason::Disconnected | LostReason::Draining);
+        if harmless && elsewhere && time_left && self.attempts < MAX_ATTEMPTS {
+            return Attended::Again;
+        }
+        let mut error = match lost.reason {
+            LostReason::DeadlineExceeded => deadline_exceeded(),
+            LostReason::Revoked => Error::new(ErrorCode::AuthorizationDenied, "the right to call was revoked"),
+            LostReason::Overloaded => Error::new(ErrorCode::ResourceUnavailable, "the tool's Runtimes are at their limit"),
+            LostReason::Disconnected | LostReason::Draining => {
+                Error::new(ErrorCode::TransportError, "the Runtime was lost during the call")
+            }
+        };
+        if let Some(after) = lost.retry_after {
+            error = error.retry_after(after);
+        }
+        Attended::Ended(self.ended(error))
+    }
+
+    /// Decides what an error means for a repeat.
+    ///
+    /// INVARIANT I1: what may have run and is not idempotent is never run again.
+    fn ended(&self, error: Error) -> Ending {
+        let effects = self.permitted.validated.contract.contract().effects();
+        if !self.sent || effects != Effects::NonIdempotent {
+            return Ending::Refused(error);
+        }
+        match error.code() {
+            // It answered, so it ran; what it answered can't be used.
+            ErrorCode::SchemaViolation => Ending::Failed(error),
+            ErrorCode::Cancelled | ErrorCode::AuthorizationDenied => Ending::Unknown(error),
+            _ => Ending::Unknown(outcome_unknown(error.message())),
+        }
+    }
+}
+
+enum Attended {
+    Ended(Ending),
+    Again,
+}
+
+/// What a Runtime works on, for the calls that it makes on the caller's behalf.
+#[derive(Clone, Debug)]
+pub(crate) struct Work {
+    pub(crate) caller: Caller,
+    pub(crate) session: aesp_proto::SessionId,
+    pub(crate) depth: u32,
+}
+
+fn deadline_exceeded() -> Error {
+    Error::new(ErrorCode::DeadlineExceeded, "the tool did not answer in time")
+        .remedy("allow more time with timeout_ms, up to the contract's own limit")
+}

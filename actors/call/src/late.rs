@@ -1,0 +1,128 @@
+use std::sync::OnceLock;
+
+use aesp_audit::Event;
+use aesp_proto::{
+    DispatchId, Error, TenantId,
+    v1::{EventType, FunctionResult, Outcome as EventOutcome, ToolResult},
+};
+use aesp_runtime::{LateResults, Settled as LateSettled};
+use aesp_session::{Outcome, OutcomeState, Payload, Settled};
+use async_trait::async_trait;
+use bytes::Bytes;
+use prost::Message;
+use tracing::warn;
+
+use crate::{Calls, calls::DispatchRow};
+
+/// Settles calls whose outcome is unknown from what Runtimes tell after the fact. Made before the pipeline, which needs the
+/// Runtimes, which need this.
+#[derive(Debug, Default)]
+pub struct Late(OnceLock<Calls>);
+
+impl Late {
+    /// Connects the pipeline.
+    pub fn connect(&self, calls: Calls) {
+        // Connected once, by the wiring.
+        let _ = self.0.set(calls);
+    }
+}
+
+#[async_trait]
+impl LateResults for Late {
+    async fn settle(&self, _identity: &str, dispatch: DispatchId, result: ToolResult) -> LateSettled {
+        let Some(calls) = self.0.get() else { return LateSettled::Later };
+        let result = result.result.unwrap_or_default();
+        match calls.settle(dispatch, Some(result)).await {
+            Ok(true) => LateSettled::Recorded,
+            Ok(false) => LateSettled::Unwanted,
+            Err(error) => {
+                warn!(%dispatch, %error, "late result not settled");
+                LateSettled::Later
+            }
+        }
+    }
+
+    async fn never_received(&self, _identity: &str, dispatch: DispatchId) {
+        let Some(calls) = self.0.get() else { return };
+        if let Err(error) = calls.settle(dispatch, None).await {
+            warn!(%dispatch, %error, "report of an unseen dispatch not settled");
+        }
+    }
+}
+
+impl Calls {
+    /// Settles the call of a dispatch by its late result, or by the report that it was never received; tells whether there was
+    /// something to settle. The Runtime's identity was checked against the dispatch by the connection.
+    async fn settle(&self, dispatch: DispatchId, result: Option<FunctionResult>) -> Result<bool, Error> {
+        let found = self.store().run(move |tx| {
+            Box::pin(async move { Ok::<_, Error>(tx.get::<DispatchRow>(TenantId::PLATFORM, &dispatch).await?) })
+        });
+        let Some(belongs) = found.await? else { return Ok(false) };
+        let (tenant, session) = (belongs.tenant, belongs.session);
+        let Some(row) = self.recorded_outcome(tenant, session, &belongs.invocation).await? else { return Ok(false) };
+        let open = matches!(row.state, OutcomeState::Intended | OutcomeState::Unknown);
+        if !open || row.dispatch != Some(dispatch) {
+            return Ok(false);
+        }
+        let Some(fence) = self.shards().fence(session) else { return Err(Error::internal("shard moved")) };
+        let (settled, payload, digest) = match &result {
+            Some(result) => self.checked(tenant, &row.tool, &row.version, result).await?,
+            None => (Settled::Cancelled, Payload::default(), None),
+        };
+        let (entropy, kind) = (&self.access().entropy, EventType::ToolInvocation);
+        let mut event = Event::new(entropy, tenant, kind, "tool.settle", EventOutcome::Success);
+        event.session = Some(session);
+        event.details.resource = format!("tool:{}@{}", row.tool, row.version);
+        event.details.invocation_id.clone_from(&belongs.invocation);
+        event.details.reason = match &result {
+            Some(_) => "the Runtime delivered the result after the fact".into(),
+            None => "the Runtime never received the call".into(),
+        };
+        event.details.result = digest;
+        let outcome = Outcome { settled, payload, event: Some(event.id) };
+        let now = self.access().clock.now();
+        self.recorder()
+            .record_for(tenant, move |tx| {
+                let (belongs, outcome, event) = (belongs.clone(), outcome.clone(), event.clone());
+                Box::pin(async move {
+                    let at = (tenant, session);
+                    aesp_session::resolve(tx, fence, at, &belongs.invocation, outcome, now).await?;
+                    tx.delete::<DispatchRow>(TenantId::PLATFORM, &dispatch).await?;
+                    Ok::<_, Error>((true, vec![event]))
+                })
+            })
+            .await
+    }
+
+    /// Checks a late result as a timely one is checked; one off schema counts as a failure.
+    async fn checked(
+        &self,
+        tenant: TenantId,
+        tool: &str,
+        version: &str,
+        result: &FunctionResult,
+    ) -> Result<(Settled, Payload, Option<Bytes>), Error> {
+        let view = self.views().get(tenant).await?;
+        let contract = view.catalog.find(tool, Some(version));
+        let succeeded = result.error.is_none()
+            && contract.is_some_and(|contract| contract.check_result(&result.content_json).is_ok());
+        let kept = if succeeded {
+            result.clone()
+        } else {
+            FunctionResult {
+                name: tool.to_owned(),
+                content_json: Bytes::new(),
+                status: aesp_proto::v1::ResultStatus::Error.into(),
+                error: result.error.clone().or_else(|| {
+                    Some(aesp_proto::v1::ToolError {
+                        message: "the late result does not satisfy the contract".into(),
+                        r#type: "SCHEMA_VIOLATION".into(),
+                    })
+                }),
+            }
+        };
+        let settled = if succeeded { Settled::Succeeded } else { Settled::Failed };
+        let payload = Payload::of(Bytes::from(kept.encode_to_vec()));
+        Ok((settled, payload, Some(result.content_json.clone())))
+    }
+}

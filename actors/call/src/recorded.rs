@@ -1,0 +1,154 @@
+use std::sync::Arc;
+
+use aesp_audit::Event;
+use aesp_proto::{
+    Error, ErrorCode, EventId, SessionId, TenantId,
+    v1::{EventType, FunctionResult, Outcome as EventOutcome, ResultStatus, ToolError},
+};
+use aesp_session::{Fence, Outcome, OutcomeRow, OutcomeState, Payload, Settled};
+use bytes::Bytes;
+use prost::Message;
+
+use crate::{
+    Calls,
+    dispatched::Running,
+    ending::{Ending, Reply},
+    validated::Permitted,
+};
+
+impl Running<'_> {
+    /// Makes the end durable: the audit event, and what a repeat is answered with, in one transaction. Only then may the
+    /// caller hear of it.
+    pub(crate) async fn record(self, fence: Fence, ending: Ending) -> Result<Reply, Error> {
+        let Running { calls, permitted, dispatch, attempts, chunks, .. } = self;
+        let mut event = calls.event(permitted, EventType::ToolInvocation, "tool.invoke", ending.outcome());
+        event.details.reason = ending.reason();
+        let admitted = &permitted.validated.admitted;
+        let took = admitted.started.elapsed().as_millis();
+        event.details.fields.push(("duration_ms".into(), took.to_string()));
+        event.details.fields.push(("attempts".into(), attempts.to_string()));
+        if chunks > 0 {
+            event.details.fields.push(("chunks".into(), chunks.to_string()));
+        }
+        let session = admitted.session.id;
+        let id = event.id;
+        match ending {
+            Ending::Answered(result) => {
+                event.details.result = Some(result.content_json.clone());
+                let settled = if result.error.is_none() { Settled::Succeeded } else { Settled::Failed };
+                let row = answer_row(calls, permitted, dispatch, id, settled, &result);
+                calls.write(fence, admitted.caller.tenant(), session, row, vec![event]).await?;
+                Ok(Reply { result, event: id, replayed: false })
+            }
+            Ending::Failed(error) => {
+                let row = answer_row(calls, permitted, dispatch, id, Settled::Failed, &host_failure(&error));
+                calls.write(fence, admitted.caller.tenant(), session, row, vec![event]).await?;
+                Err(error)
+            }
+            Ending::Unknown(error) => {
+                let mut row = permitted.row(calls, permitted.validated.digest());
+                row.state = OutcomeState::Unknown;
+                row.dispatch = Some(dispatch);
+                calls.write(fence, admitted.caller.tenant(), session, row, vec![event]).await?;
+                Err(error)
+            }
+            Ending::Refused(error) => {
+                calls.recorder().append(vec![event]).await?;
+                Err(error)
+            }
+        }
+    }
+}
+
+fn answer_row(
+    calls: &Calls,
+    permitted: &Permitted,
+    dispatch: aesp_proto::DispatchId,
+    event: EventId,
+    settled: Settled,
+    result: &FunctionResult,
+) -> OutcomeRow {
+    let payload = Payload::of(Bytes::from(result.encode_to_vec()));
+    OutcomeRow {
+        state: OutcomeState::Recorded(Outcome { settled, payload, event: Some(event) }),
+        dispatch: Some(dispatch),
+        ..permitted.row(calls, permitted.validated.digest())
+    }
+}
+
+/// What is kept of a failure that the Host found: no tool's name, the code as type.
+fn host_failure(error: &Error) -> FunctionResult {
+    let tool_error = ToolError { message: error.message().to_owned(), r#type: error.code().as_str_name().to_owned() };
+    FunctionResult { status: ResultStatus::Error.into(), error: Some(tool_error), ..FunctionResult::default() }
+}
+
+/// Answers a repeat with what was recorded.
+pub(crate) fn replay(outcome: &Outcome) -> Result<Reply, Error> {
+    if outcome.settled == Settled::Cancelled {
+        return Err(Error::new(ErrorCode::Cancelled, "the call was cancelled").remedy("choose a new invocation_id"));
+    }
+    let kept = outcome.payload.kept().ok_or_else(|| {
+        Error::new(ErrorCode::StateConflict, "the call succeeded, but its result was too large to be kept")
+            .remedy("call again under a new invocation_id if the tool may run twice")
+    })?;
+    let result = FunctionResult::decode(kept.clone()).map_err(Error::internal)?;
+    match &result.error {
+        Some(error) if result.name.is_empty() => {
+            let code = ErrorCode::from_str_name(&error.r#type).unwrap_or(ErrorCode::InternalError);
+            Err(Error::new(code, error.message.clone()))
+        }
+        _ => {
+            let event = outcome.event.unwrap_or(crate::outcomes::NO_EVENT);
+            Ok(Reply { result, event, replayed: true })
+        }
+    }
+}
+
+impl Calls {
+    /// Writes a call's row with its events, under the session's fence.
+    pub(crate) async fn write(
+        &self,
+        fence: Fence,
+        tenant: TenantId,
+        session: SessionId,
+        row: OutcomeRow,
+        events: Vec<Event>,
+    ) -> Result<(), Error> {
+        let row = Arc::new(row);
+        self.recorder()
+            .record_for(tenant, move |tx| {
+                let (row, events) = (Arc::clone(&row), events.clone());
+                Box::pin(async move {
+                    match row.state {
+                        OutcomeState::Intended => {
+                            aesp_session::write_intent(tx, fence, tenant, session, &row).await?;
+                        }
+                        _ => aesp_session::write_outcome(tx, fence, tenant, session, &row).await?,
+                    }
+                    Ok::<_, Error>(((), events))
+                })
+            })
+            .await
+    }
+
+    /// Starts the record of a call.
+    pub(crate) fn event(
+        &self,
+        permitted: &Permitted,
+        kind: EventType,
+        action: &str,
+        outcome: EventOutcome,
+    ) -> Event {
+        let validated = &permitted.validated;
+        let mut event = self.event_of(&validated.admitted, kind, action, outcome);
+        let contract = validated.contract.contract();
+        event.decision = Some(permitted.permit.decision());
+        event.revision = permitted.permit.revision();
+        event.details.resource = format!("tool:{}@{}", contract.name(), contract.version());
+        event.details.arguments = Some(validated.admitted.request.arguments.clone());
+        if validated.contract.is_development() {
+            event.details.fields.push(("development".into(), "true".into()));
+        }
+        event
+    }
+}

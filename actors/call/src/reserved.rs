@@ -1,0 +1,127 @@
+use std::sync::Arc;
+
+use aesp_catalog::{Effects, Risk};
+use aesp_proto::{
+    DispatchId, Error, ErrorCode, TenantId,
+    v1::{EventType, Outcome},
+};
+use aesp_session::{Begin, OutcomeRow, OutcomeState};
+
+use crate::{
+    Calls,
+    calls::DispatchRow,
+    ending::{Reply, outcome_unknown},
+    recorded::replay,
+    validated::Permitted,
+};
+
+/// What the reservation of an invocation id found.
+pub(crate) enum Reserved {
+    /// Nobody else runs it, and it has no outcome: it may be dispatched.
+    Run(Permitted, aesp_session::Running),
+    /// It ran before, here or elsewhere; this is what came of it.
+    Replay(Permitted, Reply),
+}
+
+impl Permitted {
+    /// Reserves the invocation id: joins a running call of the same id, returns a recorded outcome, or takes the id.
+    pub(crate) async fn reserve(self, calls: &Calls) -> Result<Reserved, (Self, Error)> {
+        let digest = self.validated.digest();
+        let admitted = &self.validated.admitted;
+        let (tenant, session) = (admitted.caller.tenant(), admitted.session.id);
+        let invocation = admitted.request.invocation.as_str();
+        let begun = calls.sessions().begin(tenant, session, admitted.session.principal, invocation, digest).await;
+        let running = match begun {
+            Ok(Begin::New(running)) => running,
+            Ok(Begin::Join(joined)) => {
+                let deadline = self.validated.deadline;
+                return match tokio::time::timeout_at(deadline, joined.ended()).await {
+                    // The first caller may have ended without an outcome; then this one tries.
+                    Ok(()) => Box::pin(self.reserve(calls)).await,
+                    Err(_) => Err((self, Error::new(ErrorCode::DeadlineExceeded, "the same call is still running"))),
+                };
+            }
+            Err(error) => return Err((self, error.into())),
+        };
+        match calls.recorded_outcome(tenant, session, invocation).await {
+            Ok(None) => Ok(Reserved::Run(self, running)),
+            Ok(Some(row)) => match self.settle(&row, digest) {
+                Ok(Some(reply)) => Ok(Reserved::Replay(self, reply)),
+                Ok(None) => Ok(Reserved::Run(self, running)),
+                Err(error) => Err((self, error)),
+            },
+            Err(error) => Err((self, error)),
+        }
+    }
+
+    /// Decides what an earlier attempt's row means: its answer, another attempt (`None`), or a refusal.
+    fn settle(&self, row: &OutcomeRow, digest: [u8; 32]) -> Result<Option<Reply>, Error> {
+        if row.arguments_digest != digest {
+            return Err(Error::new(ErrorCode::StateConflict, "this invocation_id was used with another call")
+                .remedy("choose a new invocation_id for every call"));
+        }
+        match &row.state {
+            OutcomeState::Recorded(outcome) | OutcomeState::Resolved(outcome) => replay(outcome).map(Some),
+            OutcomeState::Intended | OutcomeState::Unknown => {
+                // INVARIANT I1
+                if self.validated.contract.contract().effects() == Effects::NonIdempotent {
+                    Err(outcome_unknown("an earlier attempt was interrupted"))
+                } else {
+                    Ok(None)
+                }
+            }
+        }
+    }
+
+    /// Tells whether the Runtime may hear of the call only after the intent is durable.
+    pub(crate) fn needs_intent(&self) -> bool {
+        let contract = self.validated.contract.contract();
+        contract.risk() == Risk::High || contract.effects() == Effects::NonIdempotent
+    }
+
+    /// Makes the intent durable: after a crash this row says that the call may have run.
+    pub(crate) async fn intend(
+        &self,
+        calls: &Calls,
+        running: &aesp_session::Running,
+        dispatch: DispatchId,
+    ) -> Result<(), Error> {
+        let row = OutcomeRow {
+            state: OutcomeState::Intended,
+            dispatch: Some(dispatch),
+            ..self.row(calls, self.validated.digest())
+        };
+        let event = calls.event(self, EventType::ToolInvocation, "tool.intent", Outcome::Success);
+        let admitted = &self.validated.admitted;
+        let (tenant, session) = (admitted.caller.tenant(), admitted.session.id);
+        let belongs = DispatchRow { tenant, session, invocation: row.invocation.clone() };
+        let (fence, row) = (running.fence(), Arc::new(row));
+        calls
+            .recorder()
+            .record_for(tenant, move |tx| {
+                let (row, belongs, event) = (Arc::clone(&row), belongs.clone(), event.clone());
+                Box::pin(async move {
+                    aesp_session::write_intent(tx, fence, tenant, session, &row).await?;
+                    tx.put(TenantId::PLATFORM, &dispatch, &belongs).await?;
+                    Ok::<_, Error>(((), vec![event]))
+                })
+            })
+            .await
+    }
+
+    /// Starts the row of this call.
+    pub(crate) fn row(&self, calls: &Calls, arguments_digest: [u8; 32]) -> OutcomeRow {
+        let contract = self.validated.contract.contract();
+        let admitted = &self.validated.admitted;
+        OutcomeRow {
+            invocation: admitted.request.invocation.as_str().to_owned(),
+            tool: contract.name().to_owned(),
+            version: contract.version().to_string(),
+            arguments_digest,
+            state: OutcomeState::Intended,
+            dispatch: None,
+            written_at: calls.access().clock.now(),
+            keep_until: admitted.session.outcomes_kept_until(),
+        }
+    }
+}

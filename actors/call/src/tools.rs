@@ -1,0 +1,81 @@
+use std::{collections::HashSet, sync::Arc};
+
+use aesp_catalog::Compiled;
+use aesp_policy::Resource;
+use aesp_proto::{Error, v1::ToolSummary};
+
+use crate::{Caller, Calls, View, access::Granted, admitted::Admitted, validated::Validated};
+
+impl Calls {
+    /// Checks the arguments against the contract; in DEVELOPMENT mode one that a Runtime registered for this session, if the
+    /// catalogue has none of the name.
+    pub(crate) fn validated(&self, admitted: Admitted) -> Result<Validated, (Admitted, Error)> {
+        let request = &admitted.request;
+        if admitted.view.catalog.find(&request.tool, request.version.as_deref()).is_none()
+            && let Some(contract) = self.development_contract(&admitted)
+        {
+            return admitted.validate_against(contract);
+        }
+        admitted.validate()
+    }
+
+    fn development_contract(&self, admitted: &Admitted) -> Option<Arc<Compiled>> {
+        if !admitted.view.tenant.config().runtime_mode() == aesp_tenant::RuntimeMode::Development {
+            return None;
+        }
+        let tools = self.runtimes().development_tools(admitted.caller.tenant(), admitted.session.id);
+        let draft = tools.into_iter().find(|draft| draft.name == admitted.request.tool)?;
+        let contract = aesp_catalog::Contract::development(&draft).ok()?;
+        self.views().compiler().compile(&contract).ok()
+    }
+
+    /// Lists the tools that the caller may call now, and no others.
+    ///
+    /// # Errors
+    /// Those of the view.
+    pub async fn tools(&self, granted: &Granted) -> Result<Vec<ToolSummary>, Error> {
+        let caller = granted.caller();
+        let view = self.views().get(caller.tenant()).await?;
+        let connected = self.runtimes().list(Some(caller.tenant()));
+        let offered: HashSet<_> = connected.into_iter().flat_map(|runtime| runtime.tools).collect();
+        let callable = view.catalog.defaults().filter(|contract| self.may_call(&view, caller, contract));
+        Ok(callable.map(|contract| summary(contract, &offered)).collect())
+    }
+
+    /// Asks what [`Calls::invoke`] would ask, but for the arguments.
+    fn may_call(&self, view: &View, caller: &Caller, compiled: &Compiled) -> bool {
+        let contract = compiled.contract();
+        let version = contract.version().to_string();
+        let resource = Resource::Tool {
+            tenant: caller.tenant(),
+            name: contract.name(),
+            version: &version,
+            effects: contract.effects().as_str(),
+            risk: contract.risk().as_str(),
+            classification: contract.classification().as_str(),
+            tags: contract.tags(),
+            required_roles: contract.required_roles(),
+            development: contract.is_development(),
+        };
+        let context = self.access().context(caller, None);
+        self.access().decide_in(view, caller, "tool.invoke", &resource, context).is_ok()
+    }
+}
+
+fn summary(compiled: &Compiled, offered: &HashSet<String>) -> ToolSummary {
+    let contract = compiled.contract();
+    let version = contract.version().to_string();
+    ToolSummary {
+        name: contract.name().to_owned(),
+        description: contract.description().to_owned(),
+        parameters_json: contract.parameters().to_string().into_bytes(),
+        return_type_json: contract.result().to_string().into_bytes(),
+        supports_streaming: contract.supports_streaming(),
+        effects: contract.effects().as_str().to_owned(),
+        risk: contract.risk().as_str().to_owned(),
+        classification: contract.classification().as_str().to_owned(),
+        development: contract.is_development(),
+        available: offered.contains(&format!("{}@{version}", contract.name())),
+        version,
+    }
+}
