@@ -127,9 +127,8 @@ impl Overlay {
         let known = match entry {
             Entry::Atomic(ops) => return ops.push(op),
             Entry::Set(value) => Some(value.clone()),
-            Entry::Clear => None,
-            // Only the commit knows the value; its place in the order is kept by giving the stamp up for the operation.
-            Entry::StampedValue { .. } => None,
+            // The look before has refused a stamped value.
+            Entry::Clear | Entry::StampedValue { .. } => None,
         };
         *entry = Entry::Set(Bytes::copy_from_slice(&op.apply(known.as_deref())));
     }

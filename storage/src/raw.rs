@@ -94,7 +94,7 @@ impl Transaction {
     /// # Errors
     /// As [`set_raw`](Self::set_raw).
     pub fn atomic_add(&self, key: &[u8], delta: i64) -> Result<(), Error> {
-        self.write(&[key], 8, |state| state.overlay.atomic(key.to_vec(), AtomicOp::Add(delta)))
+        self.atomic(key, AtomicOp::Add(delta))
     }
 
     /// Raises the unsigned little-endian 64-bit number at a raw key to at least `least`, without reading it.
@@ -102,7 +102,7 @@ impl Transaction {
     /// # Errors
     /// As [`set_raw`](Self::set_raw).
     pub fn atomic_max(&self, key: &[u8], least: u64) -> Result<(), Error> {
-        self.write(&[key], 8, |state| state.overlay.atomic(key.to_vec(), AtomicOp::Max(least)))
+        self.atomic(key, AtomicOp::Max(least))
     }
 
     /// Sets `prefix | stamp | suffix`, where the 10 bytes of the stamp grow with every commit. Keys of one transaction
@@ -131,6 +131,12 @@ impl Transaction {
         })
     }
 
+    fn atomic(&self, key: &[u8], op: AtomicOp) -> Result<(), Error> {
+        // A stamped value is refused: only the commit knows what the operation would start from.
+        self.state().overlay.lookup(key)?;
+        self.write(&[key], VALUE_OF_ATOMIC_BYTES, |state| state.overlay.atomic(key.to_vec(), op))
+    }
+
     fn write(&self, keys: &[&[u8]], bytes: usize, change: impl FnOnce(&mut State)) -> Result<(), Error> {
         for key in keys {
             limits::key(key)?;
@@ -144,6 +150,7 @@ impl Transaction {
 }
 
 const STAMP_BYTES: usize = 10;
+const VALUE_OF_ATOMIC_BYTES: usize = 8;
 
 /// Returns the part of `range` that the rows of the snapshot account for: all of it if there were fewer than asked for.
 fn covered(range: &Range, below: &[(Bytes, Bytes)]) -> Range {

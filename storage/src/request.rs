@@ -11,7 +11,9 @@ use crate::{
 /// Names a transaction, so that one whose commit ended unknown can be looked up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request {
-    minute: u64,
+    /// When the transaction began, in milliseconds. It comes first in the key: names of one time lie together, so that a
+    /// group of commits writes few pages and old names are removed as a range.
+    began: u64,
     id: RequestId,
 }
 
@@ -20,14 +22,14 @@ const REFUSED: Bytes = Bytes::from_static(&[2]);
 
 impl Request {
     pub(crate) fn new(now: Timestamp, entropy: &Entropy) -> Self {
-        Self { minute: minute(now), id: RequestId::random(entropy) }
+        Self { began: millis(now), id: RequestId::random(entropy) }
     }
 
     fn key(&self) -> Vec<u8> {
         row_key(
             TenantId::PLATFORM,
             Kind::REQUEST,
-            &[&self.minute.to_be_bytes()[..], self.id.as_bytes()].concat(),
+            &[&self.began.to_be_bytes()[..], self.id.as_bytes()].concat(),
         )
     }
 
@@ -38,8 +40,8 @@ impl Request {
     }
 }
 
-fn minute(now: Timestamp) -> u64 {
-    u64::try_from(now.0 / 60_000).unwrap_or(0)
+fn millis(now: Timestamp) -> u64 {
+    u64::try_from(now.0).unwrap_or(0)
 }
 
 impl Store {
@@ -68,7 +70,7 @@ impl Store {
     pub async fn expire_requests(&self, age: Duration) -> Result<(), Error> {
         let now = self.shared.clock.now();
         let oldest =
-            minute(Timestamp(now.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX))));
+            millis(Timestamp(now.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX))));
         let start = row_key(TenantId::PLATFORM, Kind::REQUEST, &[]);
         let end = row_key(TenantId::PLATFORM, Kind::REQUEST, &oldest.to_be_bytes());
         debug_assert!(end < after_prefix(&start));

@@ -10,7 +10,7 @@ use aesp_proto::TenantId;
 use aesp_storage::{Error, FileKeyProvider, Kind, LmdbOptions, Store};
 
 use crate::{
-    fixture::{Fixture, OTHER, TENANT, provider},
+    fixture::{Fixture, OTHER, TENANT, lmdb, provider},
     rows::Note,
 };
 
@@ -119,4 +119,18 @@ fn a_master_key_file_is_its_owners_alone() {
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
     std::fs::write(&path, [0; 31]).unwrap();
     refused("31 bytes");
+}
+
+/// Two stores on one environment, as two processes have them, each with keys in memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_destroyed_elsewhere_are_gone_here() {
+    let here = lmdb().await;
+    let folder = here.folder.path();
+    let elsewhere =
+        Store::lmdb(&folder.join("store"), LmdbOptions::default(), provider(folder)).await.unwrap();
+    put(&here, TENANT).await.unwrap();
+    assert!(get(&elsewhere, TENANT).await.unwrap().is_some());
+    elsewhere.run(|tx| Box::pin(async move { tx.destroy_tenant_keys(TENANT).await })).await.unwrap();
+    assert!(matches!(get(&here, TENANT).await, Err(Error::KeyDestroyed { .. })));
+    assert!(matches!(put(&here, TENANT).await, Err(Error::KeyDestroyed { .. })));
 }

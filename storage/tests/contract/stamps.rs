@@ -50,6 +50,7 @@ pub(crate) async fn stamped_data_is_unreadable_before_commit(store: Fixture) {
             Box::pin(async move {
                 tx.set_versionstamped_key(&raw("log"), b"", b"1")?;
                 tx.set_versionstamped_value(&raw("last"), b"", b"")?;
+                assert!(matches!(tx.atomic_add(&raw("last"), 1), Err(Error::Unreadable)));
                 let elsewhere = tx.get_raw(&raw("other")).await;
                 Ok::<_, Error>((tx.get_raw(&raw("last")).await, tx.range_raw(all_raw()).await, elsewhere))
             })
