@@ -1,13 +1,14 @@
-use std::sync::Arc;
+use std::{ops::BitOr, sync::Arc};
 
 use aesp_proto::{DecisionId, Entropy, ErrorCode, TenantId};
 use cedar_policy::{AuthorizationError, Authorizer, Effect, PolicyId, PolicySet};
 
 use crate::{
     Basis, Decision, Denied, Obligation, Pending, Permit, Request, Resource, Snapshot, StepUp,
-    entities::Slice,
+    entities::{Scope, Slice},
     index::{Entry, Remedy},
-    schema::{Action, ActionIndex, Target, vocabulary},
+    needs::Needs,
+    schema::{Action, Target, vocabulary},
 };
 
 /// Decides. The only maker of permits.
@@ -75,14 +76,18 @@ fn decide(snapshot: &Snapshot, request: &Request<'_>, mut basis: Basis) -> Resul
             "the operation does not apply to the resource",
         );
     }
-    let slice = match Slice::new(snapshot, request, action, &roles) {
+    let scope = Scope::of(request, &roles);
+    let places: Vec<_> = snapshot.index.candidates(index, &scope.principals, &scope.resources).collect();
+    let needs = places.iter().map(|place| place.needs).fold(Needs::default(), BitOr::bitor);
+    let sets: Vec<_> = places.into_iter().map(|place| &place.set).collect();
+    let slice = match Slice::new(snapshot, request, action, &roles, scope, needs) {
         Ok(slice) => slice,
         Err(fault) => {
             basis.errors.push(fault.to_string());
             return deny(basis, ErrorCode::PolicyEvaluationFailed, "the request can't be decided");
         }
     };
-    let permits = evaluate(snapshot, index, &slice, request, &mut basis)?;
+    let permits = evaluate(snapshot, &sets, &slice, request, &mut basis)?;
     if let Resource::Tool { required_roles, .. } = &request.resource
         && let Some(missing) =
             required_roles.iter().find(|role| !basis.roles.iter().any(|had| **had == ***role))
@@ -119,14 +124,13 @@ fn fits(target: Target, resource: &Resource<'_>) -> bool {
 /// Evaluates the policies that can apply, and returns the permits that were satisfied.
 fn evaluate<'a>(
     snapshot: &'a Snapshot,
-    action: ActionIndex,
+    sets: &[&PolicySet],
     slice: &Slice,
     request: &Request<'_>,
     basis: &mut Basis,
 ) -> Result<Vec<&'a Entry>, Refusal> {
-    let sets: Vec<_> = snapshot.index.candidates(action, &slice.principals, &slice.resources).collect();
     basis.evaluated = sets.iter().map(|set| set.num_of_policies()).sum();
-    let verdict = run(snapshot, &sets, slice);
+    let verdict = run(snapshot, sets, slice);
     if !verdict.errors.is_empty() {
         basis.errors = verdict.errors;
         basis.policies = sources(&verdict.failed);
@@ -145,7 +149,7 @@ fn evaluate<'a>(
         return Ok(verdict.permits);
     }
     basis.policies = sources(&verdict.forbids);
-    Err(forbidden(snapshot, &sets, slice, &verdict.forbids, basis.clone()))
+    Err(forbidden(snapshot, sets, slice, &verdict.forbids, basis.clone()))
 }
 
 /// A forbid that can be lifted is one only if nothing else stands in the way, a missing permit included.

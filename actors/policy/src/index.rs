@@ -4,7 +4,10 @@ use cedar_policy::{
     ActionConstraint, Effect, EntityUid, Policy, PolicyId, PolicySet, PrincipalConstraint, ResourceConstraint,
 };
 
-use crate::schema::{ActionIndex, vocabulary};
+use crate::{
+    needs::Needs,
+    schema::{ActionIndex, vocabulary},
+};
 
 /// A Cedar policy with where it comes from and what its annotations say.
 #[derive(Clone, Debug)]
@@ -15,6 +18,7 @@ pub(crate) struct Entry {
     pub(crate) obligation: Option<Arc<str>>,
     /// What would lift this forbid.
     pub(crate) remedy: Option<Remedy>,
+    pub(crate) needs: Needs,
 }
 
 /// What would lift a forbid.
@@ -33,15 +37,22 @@ impl Entry {
                 (None, note("step_up").map(Remedy::StepUp).or_else(|| note("approval").map(Remedy::Approval)))
             }
         };
-        Self { obligation, remedy, policy, source }
+        Self { obligation, remedy, needs: Needs::of(&policy), policy, source }
     }
 }
 
-/// Where in the index a policy lies: what its scope asks of principal, action and resource; `None` asks nothing.
-type Place = (Option<ActionIndex>, Option<EntityUid>, Option<EntityUid>);
+/// What a policy's scope asks of action, principal and resource; `None` asks nothing.
+type Scope = (Option<ActionIndex>, Option<EntityUid>, Option<EntityUid>);
+
+/// The policies of one scope, and what their conditions read.
+#[derive(Debug, Default)]
+pub(crate) struct Place {
+    pub(crate) set: PolicySet,
+    pub(crate) needs: Needs,
+}
 
 /// The policies of an action's scope, by what their scopes ask of the principal, then of the resource.
-type ByPrincipal = HashMap<Option<EntityUid>, HashMap<Option<EntityUid>, PolicySet>>;
+type ByPrincipal = HashMap<Option<EntityUid>, HashMap<Option<EntityUid>, Place>>;
 
 /// The policies of a tenant by their scopes, so that a decision evaluates only those that can apply.
 ///
@@ -59,10 +70,11 @@ impl Index {
     pub(crate) fn build(entries: impl IntoIterator<Item = Entry>) -> Self {
         let mut index = Self::default();
         for entry in entries {
-            for (action, principal, resource) in places(&entry.policy) {
-                let set = index.places.entry(action).or_default().entry(principal).or_default();
-                let set = set.entry(resource).or_default();
-                set.add(entry.policy.clone()).expect("ids are unique: source and number");
+            for (action, principal, resource) in scopes(&entry.policy) {
+                let by_resource = index.places.entry(action).or_default().entry(principal).or_default();
+                let place = by_resource.entry(resource).or_default();
+                place.set.add(entry.policy.clone()).expect("ids are unique: source and number");
+                place.needs = place.needs | entry.needs;
             }
             index.entries.insert(entry.policy.id().clone(), entry);
         }
@@ -70,12 +82,12 @@ impl Index {
     }
 
     /// Returns the policies that can apply, in disjoint sets.
-    pub(crate) fn candidates<'a>(
+    pub(crate) fn candidates<'a, 'k>(
         &'a self,
         action: ActionIndex,
-        principals: &'a [Option<EntityUid>],
-        resources: &'a [Option<EntityUid>],
-    ) -> impl Iterator<Item = &'a PolicySet> {
+        principals: &'k [Option<EntityUid>],
+        resources: &'k [Option<EntityUid>],
+    ) -> impl Iterator<Item = &'a Place> {
         [None, Some(action)]
             .into_iter()
             .filter_map(|key| self.places.get(&key))
@@ -93,7 +105,7 @@ impl Index {
     }
 }
 
-fn places(policy: &Policy) -> Vec<Place> {
+fn scopes(policy: &Policy) -> Vec<Scope> {
     let principal = match policy.principal_constraint() {
         PrincipalConstraint::Any | PrincipalConstraint::Is(_) => None,
         PrincipalConstraint::In(uid) | PrincipalConstraint::Eq(uid) | PrincipalConstraint::IsIn(_, uid) => {

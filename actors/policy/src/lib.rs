@@ -11,6 +11,7 @@ mod decision;
 mod entities;
 mod error;
 mod index;
+mod needs;
 mod policies;
 mod request;
 mod role;

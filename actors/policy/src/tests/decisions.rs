@@ -4,7 +4,12 @@ use aesp_proto::{Entropy, ErrorCode, Revision, TenantId};
 use cedar_policy::Entities;
 
 use super::*;
-use crate::{PolicyValue, authorize_both, entities::Slice, schema::vocabulary};
+use crate::{
+    PolicyValue, authorize_both,
+    entities::{Scope, Slice},
+    needs::Needs,
+    schema::vocabulary,
+};
 
 fn code(decision: Decision) -> Option<ErrorCode> {
     match decision {
@@ -297,7 +302,8 @@ fn what_a_decision_sees_is_what_the_published_schema_says() {
         asked.context.arguments = Some(&arguments);
         let action = vocabulary().action(action).expect("exists").1;
         let roles = snapshot.closure_of(asked.principal, NOW);
-        let slice = Slice::new(&snapshot, &asked, action, &roles).expect("can be said");
+        let slice = Slice::new(&snapshot, &asked, action, &roles, Scope::of(&asked, &roles), Needs::ALL)
+            .expect("can be said");
         Entities::from_entities(slice.entities.iter().cloned(), Some(schema)).expect("entities conform");
         let part = |uid: Option<&cedar_policy::EntityUid>| uid.expect("concrete").clone();
         let context = slice.request.context().expect("concrete").clone();

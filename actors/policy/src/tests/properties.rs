@@ -4,7 +4,11 @@ use cedar_policy::{Authorizer, Effect, PolicySet};
 use proptest::{prelude::*, sample::select};
 
 use super::*;
-use crate::{entities::Slice, schema::vocabulary};
+use crate::{
+    entities::{Scope, Slice},
+    needs::Needs,
+    schema::vocabulary,
+};
 
 const ACTIONS: [&str; 8] =
     ["tool.invoke", "tool.*", "session.read", "session.*", "*.list", "role.create", "*.read", "*"];
@@ -131,7 +135,8 @@ fn by_all_policies(snapshot: &Snapshot, asked: &Asked) -> (bool, bool) {
             .expect("unique");
         let action = vocabulary().action(request.action).expect("exists").1;
         let roles = snapshot.closure_of(request.principal, NOW);
-        let slice = Slice::new(snapshot, request, action, &roles).expect("can be said");
+        let slice = Slice::new(snapshot, request, action, &roles, Scope::of(request, &roles), Needs::ALL)
+            .expect("can be said");
         let response = Authorizer::new().is_authorized(&slice.request, &all, &slice.entities);
         let failed = response.diagnostics().errors().next().is_some();
         (!failed && response.decision() == cedar_policy::Decision::Allow, failed)
