@@ -6,24 +6,35 @@
 
 mod append;
 mod batch;
+mod chain_check;
+mod cursor;
 mod error;
 mod event;
+mod export;
 mod flush;
 mod key;
 mod leaf;
+mod line;
 mod merkle;
 mod metrics;
+mod query;
 mod queue;
 mod recorder;
 mod refused;
 mod rows;
+mod seek;
 mod unit;
+mod verify;
+mod view;
 mod writer;
 
 pub use error::Error;
 pub use event::{Details, Event};
+pub use export::Export;
 pub use key::{KeyId, PublicKey};
 pub use merkle::Hash;
 pub use metrics::Metrics;
+pub use query::{Page, Query, query};
 pub use recorder::{Duty, Options, Recorder};
 pub use refused::Refused;
+pub use verify::{Broken, Report, verify};

@@ -11,6 +11,11 @@ pub(crate) fn sha256(parts: &[&[u8]]) -> Hash {
     for part in parts {
         context.update(part);
     }
+    hash_of(context)
+}
+
+/// Returns the hash of all that went into the context.
+pub(crate) fn hash_of(context: Context) -> Hash {
     let mut hash = [0; 32];
     hash.copy_from_slice(context.finish().as_ref());
     hash

@@ -1,0 +1,222 @@
+use std::collections::BTreeMap;
+
+use aesp_proto::{
+    Clock, TenantId, WriterId,
+    v1::{AuditBatch, AuditBatchProof, AuditLeaf},
+};
+use aesp_storage::{Range, Store, Transaction};
+use bytes::Bytes;
+use futures::{Stream, stream};
+use prost::Message;
+use serde::Serialize;
+
+use crate::{
+    Error, batch,
+    key::{self, NodeKey},
+    line::{self, Base64, BatchLine, ChainEnd, Digest, EventLine, Header, Line, Trailer, View},
+    merkle::leaf_hash,
+    rows::{self, Commit},
+    view::{self, Keys},
+};
+
+/// Bytes of leaves read in one transaction before the next begins; a commit is read whole.
+const PART_BYTES: usize = 1_000_000;
+/// Batches read at once.
+const PART_BATCHES: usize = 256;
+
+type Row = (Bytes, Bytes);
+
+/// A tenant's whole log with its proofs, as JSON Lines, part by part; later commits are left out.
+pub struct Export {
+    store: Store,
+    tenant: TenantId,
+    key: NodeKey,
+    header: Option<Header>,
+    /// The last commit that is exported.
+    end: Option<Commit>,
+    /// The last commit that was written out.
+    after: Option<Commit>,
+    trailer: Option<Trailer>,
+    digest: Digest,
+}
+
+/// What one transaction read, in the order of commits. Leaves without a batch are not the writer's; they are
+/// exported all the same, for the verifier to find.
+struct Part {
+    commits: Vec<(Option<Row>, Vec<Row>)>,
+    keys: Keys,
+    more: bool,
+}
+
+impl Export {
+    /// Fixes where the export ends.
+    ///
+    /// # Errors
+    /// The store's, or [`Error::Key`] if the audit key is damaged.
+    pub async fn open(store: &Store, clock: &dyn Clock, tenant: TenantId) -> Result<Self, Error> {
+        let key = NodeKey::load_or_create(store).await?;
+        let (keys, end) = store
+            .run(move |tx| {
+                Box::pin(async move {
+                    let mut end = None;
+                    for prefix in [rows::batches(tenant), rows::events(tenant)] {
+                        let last = Range::prefix(&prefix).limit(1).reverse(true).snapshot(true);
+                        let last = tx.range_raw(last).await?.first().and_then(|(key, _)| rows::commit(key));
+                        end = end.max(last);
+                    }
+                    Ok::<_, Error>((key::public_keys(tx).await?, end))
+                })
+            })
+            .await?;
+        let header = Header {
+            format: line::FORMAT.to_owned(),
+            tenant,
+            exported_at_ms: clock.now(),
+            keys: keys.iter().map(|key| Base64(key.0.to_vec())).collect(),
+        };
+        let trailer = Trailer {
+            batches: 0,
+            events: 0,
+            chains: BTreeMap::new(),
+            digest: Base64(Vec::new()),
+            key_id: Base64(key.id().to_vec()),
+            signature: Base64(Vec::new()),
+        };
+        let store = store.clone();
+        let (header, trailer) = (Some(header), Some(trailer));
+        Ok(Self { store, tenant, key, header, end, after: None, trailer, digest: Digest::default() })
+    }
+
+    /// Returns the next whole lines, or `None` after the trailer.
+    ///
+    /// # Errors
+    /// The store's, or [`Error::Damaged`] if rows of the log can't be read at all.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        let Some(mut trailer) = self.trailer.take() else { return Ok(None) };
+        let mut out = Vec::new();
+        if let Some(header) = self.header.take() {
+            write(&mut out, &Line::<View>::Header(header))?;
+        }
+        let part = self.read().await?;
+        for (proof, leaves) in part.commits {
+            self.after = leaves.iter().map(|(key, _)| key).chain(proof.iter().map(|(key, _)| key)).fold(
+                self.after,
+                |after, key| after.max(rows::commit(key)),
+            );
+            trailer.write(&mut out, proof, &leaves, &part.keys)?;
+        }
+        self.digest.update(&out);
+        if part.more {
+            self.trailer = Some(trailer);
+        } else {
+            let digest = self.digest.value();
+            trailer.digest = Base64(digest.to_vec());
+            trailer.signature = Base64(self.key.sign(&line::signature_input(&digest)));
+            write(&mut out, &Line::<View>::Trailer(trailer))?;
+        }
+        Ok(Some(out.into()))
+    }
+
+    /// Returns all parts as a stream, which ends after an error.
+    pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, Error>> + Send {
+        stream::try_unfold(self, |mut export| async move {
+            let part = export.next().await?;
+            Ok(part.map(|part| (part, export)))
+        })
+    }
+
+    async fn read(&self) -> Result<Part, Error> {
+        let (tenant, after, end) = (self.tenant, self.after, self.end);
+        self.store
+            .run(move |tx| {
+                Box::pin(async move {
+                    let keys = view::keys(tx, tenant).await?;
+                    let (commits, more) = match end {
+                        Some(end) => read(tx, tenant, after, end).await?,
+                        None => (Vec::new(), false),
+                    };
+                    Ok(Part { commits, keys, more })
+                })
+            })
+            .await
+    }
+}
+
+/// Returns the first key after all of a commit's.
+fn past(mut prefix: Vec<u8>, commit: &Commit) -> Vec<u8> {
+    prefix.extend_from_slice(commit);
+    prefix.push(u8::MAX);
+    prefix.push(u8::MAX);
+    prefix.push(u8::MAX);
+    prefix
+}
+
+async fn read(
+    tx: &Transaction,
+    tenant: TenantId,
+    after: Option<Commit>,
+    end: Commit,
+) -> Result<(Vec<(Option<Row>, Vec<Row>)>, bool), Error> {
+    let from = |prefix: Vec<u8>| match after {
+        Some(after) => past(prefix, &after),
+        None => prefix,
+    };
+    let batches = Range::new(from(rows::batches(tenant)), past(rows::batches(tenant), &end));
+    let batches = tx.range_raw(batches.limit(PART_BATCHES).snapshot(true)).await?;
+    let last_part = batches.len() < PART_BATCHES;
+    let mut start = from(rows::events(tenant));
+    let (mut commits, mut bytes) = (Vec::new(), 0);
+    for batch in batches {
+        let commit = rows::commit(&batch.0).ok_or(Error::Damaged("a batch has a bad key"))?;
+        let stop = past(rows::events(tenant), &commit);
+        let leaves = tx.range_raw(Range::new(start, stop.as_slice()).snapshot(true)).await?;
+        start = stop;
+        bytes += leaves.iter().map(|(_, leaf)| leaf.len()).sum::<usize>();
+        let (own, strays) = leaves.into_iter().partition(|(key, _)| rows::commit(key) == Some(commit));
+        commits.push((None, strays));
+        commits.push((Some(batch), own));
+        if bytes >= PART_BYTES {
+            return Ok((commits, true));
+        }
+    }
+    if last_part {
+        let stop = past(rows::events(tenant), &end);
+        if start < stop {
+            commits.push((None, tx.range_raw(Range::new(start, stop).limit(10_000).snapshot(true)).await?));
+        }
+    }
+    Ok((commits, !last_part))
+}
+
+impl Trailer {
+    /// Writes the lines of one commit, and counts them.
+    fn write(&mut self, out: &mut Vec<u8>, batch: Option<Row>, leaves: &[Row], keys: &Keys) -> Result<(), Error> {
+        if let Some((key, proof)) = batch {
+            let decoded = AuditBatchProof::decode(proof.as_ref()).map_err(|_| Error::Damaged("a proof"))?;
+            let link = AuditBatch::decode(decoded.batch.as_slice()).map_err(|_| Error::Damaged("a batch"))?;
+            let writer = WriterId::from_slice(&link.writer_id).map_err(|_| Error::Damaged("a batch's writer"))?;
+            let last_sequence = (link.first_sequence + u64::from(link.count)).saturating_sub(1);
+            self.chains.insert(writer, ChainEnd { last_sequence, head: batch::head(&decoded.batch) });
+            self.batches += 1;
+            let line = BatchLine {
+                commit: Base64(rows::commit(&key).unwrap_or_default().to_vec()),
+                proof: Base64(proof.to_vec()),
+                leaf_hashes: leaves.iter().map(|(_, leaf)| Base64(leaf_hash(leaf).to_vec())).collect(),
+            };
+            write(out, &Line::<View>::Batch(line))?;
+        }
+        for (_, leaf) in leaves {
+            let decoded = AuditLeaf::decode(leaf.as_ref()).unwrap_or_default();
+            let view = View::from(view::event(&decoded, keys));
+            self.events += 1;
+            write(out, &Line::Event(EventLine { leaf: Base64(leaf.to_vec()), view }))?;
+        }
+        Ok(())
+    }
+}
+
+fn write<V: Serialize>(out: &mut Vec<u8>, line: &Line<V>) -> Result<(), Error> {
+    serde_json::to_writer(&mut *out, line).map_err(|_| Error::Damaged("a line can't be written"))?;
+    out.push(b'\n');
+    Ok(())
+}

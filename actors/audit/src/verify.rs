@@ -1,0 +1,245 @@
+use std::{
+    collections::BTreeMap,
+    fmt,
+    io::{BufRead, Read},
+};
+
+use aesp_proto::{EventId, TenantId, Timestamp, WriterId, v1::AuditLeaf};
+use prost::Message;
+
+use crate::{
+    PublicKey,
+    chain_check::{self, OpenBatch},
+    line::{self, ChainEnd, Digest, EventLine, Header, Line, Trailer},
+    merkle::Hash,
+};
+
+/// The longest line that is read; the longest that an export has is far below.
+const LINE_BYTES: u64 = 64 << 20;
+
+/// What a good export holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Whose log it is.
+    pub tenant: TenantId,
+    /// When it was exported.
+    pub exported_at: Timestamp,
+    /// Signed batches.
+    pub batches: u64,
+    /// Events.
+    pub events: u64,
+    /// Chains, one for each incarnation of a writer.
+    pub chains: usize,
+    /// The keys that signed.
+    pub keys: Vec<PublicKey>,
+    /// Whether they were compared with keys that the verifier brought. If not, anybody may have made the export.
+    pub trusted: bool,
+}
+
+/// The first thing that is wrong with an export.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Broken {
+    /// The line, counted from 1.
+    pub line: u64,
+    /// The event on it, or the one that ought to be there, as far as it is known.
+    pub event: Option<EventId>,
+    /// Its number in its writer's chain.
+    pub sequence: Option<u64>,
+    /// What is wrong.
+    pub why: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}", self.line)?;
+        if let Some(event) = self.event {
+            write!(f, ", event {event}")?;
+        }
+        if let Some(sequence) = self.sequence {
+            write!(f, ", number {sequence} of its chain")?;
+        }
+        write!(f, ": {}", self.why)
+    }
+}
+
+/// Why a line is refused, before it is known which line it is.
+pub(crate) struct Fault {
+    pub(crate) event: Option<EventId>,
+    pub(crate) sequence: Option<u64>,
+    pub(crate) why: String,
+}
+
+impl From<&str> for Fault {
+    fn from(why: &str) -> Self {
+        Self { event: None, sequence: None, why: why.to_owned() }
+    }
+}
+
+/// Verifies an export offline, from nothing but its lines and, if given, the keys that may have signed it. Finds any
+/// change, removal, insertion, reordering or truncation since the export.
+///
+/// What it can't find: that the Host's store lost a whole tail before the export (an export proves what it holds, not that
+/// there was no more; keep the trailers of earlier exports and compare their chain heads), and, without `trusted` keys,
+/// that somebody made all of it up.
+///
+/// # Errors
+/// [`Broken`] with the first bad line.
+pub fn verify(mut export: impl BufRead, trusted: &[PublicKey]) -> Result<Report, Broken> {
+    let mut verifier = Verifier::default();
+    let (mut number, mut line) = (0, Vec::new());
+    loop {
+        number += 1;
+        line.clear();
+        let broken = |fault: Fault| Broken {
+            line: number,
+            event: fault.event,
+            sequence: fault.sequence,
+            why: fault.why,
+        };
+        let read = export.by_ref().take(LINE_BYTES).read_until(b'\n', &mut line);
+        if let Err(error) = read {
+            return Err(broken(Fault::from(format!("can't be read: {error}").as_str())));
+        }
+        if line.is_empty() {
+            return verifier.finish(trusted).map_err(broken);
+        }
+        verifier.line(&line, trusted).map_err(broken)?;
+    }
+}
+
+#[derive(Default)]
+struct Verifier {
+    header: Option<(Header, Vec<PublicKey>)>,
+    chains: BTreeMap<WriterId, ChainEnd>,
+    timestamps: BTreeMap<WriterId, i64>,
+    last_commit: Vec<u8>,
+    open: Option<OpenBatch>,
+    digest: Digest,
+    batches: u64,
+    events: u64,
+    complete: bool,
+}
+
+impl Verifier {
+    fn line(&mut self, bytes: &[u8], trusted: &[PublicKey]) -> Result<(), Fault> {
+        let Some(text) = bytes.strip_suffix(b"\n") else { return Err("the file is cut off within a line".into()) };
+        if self.complete {
+            return Err("a line after the trailer".into());
+        }
+        let line: Line = serde_json::from_slice(text)
+            .map_err(|error| Fault::from(format!("not a line of an export: {error}").as_str()))?;
+        match (line, &self.header) {
+            (Line::Header(header), None) => self.header(header, trusted)?,
+            (_, None) => return Err("the export does not begin with its header".into()),
+            (Line::Header(_), Some(_)) => return Err("a second header".into()),
+            (Line::Batch(batch), Some((header, keys))) => {
+                close(&mut self.open)?;
+                if batch.commit.0 <= self.last_commit {
+                    return Err("the batch is out of the order of commits, or there twice".into());
+                }
+                let (open, end) = chain_check::batch(&batch, header.tenant, keys, &self.chains)?;
+                self.chains.insert(open.writer, end);
+                self.last_commit = batch.commit.0;
+                self.open = Some(open);
+                self.batches += 1;
+            }
+            (Line::Event(event), Some((header, _))) => {
+                let tenant = header.tenant;
+                self.event(&event, tenant)?;
+            }
+            (Line::Trailer(trailer), Some((_, keys))) => {
+                close(&mut self.open)?;
+                let keys = keys.clone();
+                return self.trailer(&trailer, text, &keys);
+            }
+        }
+        self.digest.update(bytes);
+        Ok(())
+    }
+
+    fn header(&mut self, header: Header, trusted: &[PublicKey]) -> Result<(), Fault> {
+        if header.format != line::FORMAT {
+            return Err("the export has another format".into());
+        }
+        let keys = line::public_keys(&header).ok_or("a public key is not one")?;
+        // A key that nobody trusts may be named, but nothing that it signed is believed.
+        let believed = keys.into_iter().filter(|key| trusted.is_empty() || trusted.contains(key));
+        let believed: Vec<_> = believed.collect();
+        if believed.is_empty() {
+            return Err("no key in the header is a trusted one".into());
+        }
+        self.header = Some((header, believed));
+        Ok(())
+    }
+
+    fn event<V>(&mut self, line: &EventLine<V>, tenant: TenantId) -> Result<(), Fault> {
+        self.events += 1;
+        let leaf = AuditLeaf::decode(line.leaf.0.as_slice()).ok();
+        let id = leaf.as_ref().and_then(|leaf| EventId::from_slice(&leaf.event_id).ok());
+        let fault = |sequence: Option<u64>, why: &str| Fault { event: id, sequence, why: why.to_owned() };
+        let Some(open) = self.open.as_mut().filter(|open| !open.is_complete()) else {
+            return Err(fault(leaf.map(|leaf| leaf.sequence), "the event belongs to no signed batch"));
+        };
+        let sequence = Some(open.next_sequence());
+        open.check(&line.leaf.0, leaf.as_ref(), tenant).map_err(|why| fault(sequence, why))?;
+        let timestamp = leaf.map_or(0, |leaf| leaf.timestamp_ms);
+        let last = self.timestamps.entry(open.writer).or_insert(timestamp);
+        if timestamp < *last {
+            return Err(fault(sequence, "the event is older than the one before it in its chain"));
+        }
+        *last = timestamp;
+        Ok(())
+    }
+
+    fn trailer(&mut self, trailer: &Trailer, text: &[u8], keys: &[PublicKey]) -> Result<(), Fault> {
+        let digest: Hash = self.digest.value();
+        let canonical = serde_json::to_vec(&TrailerLine { line: "trailer", trailer }).unwrap_or_default();
+        if canonical != text {
+            return Err("the trailer is not as an export writes it".into());
+        }
+        if (trailer.batches, trailer.events) != (self.batches, self.events) {
+            return Err("the trailer counts other lines than there are: some were removed or added".into());
+        }
+        if trailer.chains != self.chains {
+            return Err("the trailer names other chains: some were removed or added".into());
+        }
+        if trailer.digest.0 != digest {
+            return Err("the lines before the trailer are not those that were exported".into());
+        }
+        let key = keys.iter().find(|key| key.id().as_slice() == trailer.key_id.0);
+        let key = key.ok_or("the trailer is signed by an unknown key")?;
+        if !key.verifies(&line::signature_input(&digest), &trailer.signature.0) {
+            return Err("the signature of the trailer is wrong".into());
+        }
+        self.complete = true;
+        Ok(())
+    }
+
+    fn finish(self, trusted: &[PublicKey]) -> Result<Report, Fault> {
+        match self.header {
+            None => Err("the export is empty".into()),
+            Some(_) if !self.complete => Err("the export is cut off: its trailer is missing".into()),
+            Some((header, keys)) => Ok(Report {
+                tenant: header.tenant,
+                exported_at: header.exported_at_ms,
+                batches: self.batches,
+                events: self.events,
+                chains: self.chains.len(),
+                keys,
+                trusted: !trusted.is_empty(),
+            }),
+        }
+    }
+}
+
+/// The trailer with its tag, in the order of an export.
+#[derive(serde::Serialize)]
+struct TrailerLine<'a> {
+    line: &'static str,
+    #[serde(flatten)]
+    trailer: &'a Trailer,
+}
+
+fn close(open: &mut Option<OpenBatch>) -> Result<(), Fault> {
+    open.take().map_or(Ok(()), OpenBatch::close)
+}
