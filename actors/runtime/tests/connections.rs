@@ -262,6 +262,50 @@ async fn garbage_gets_a_clear_error() {
     assert_eq!(nameless.fulfil("echo").await.fulfilled, ["echo"], "one mistake is forgiven");
 }
 
+#[tokio::test]
+async fn a_result_that_cannot_be_settled_now_is_kept_by_its_runtime() {
+    let node = Node::start().await;
+    node.ledger.later.store(true, Ordering::SeqCst);
+    let mut runtime = node.runtime("git", 4).await;
+    let unknown = node.call().id;
+    runtime.answer(unknown.as_bytes().to_vec()).await;
+    node.wait_until(|node| node.metric("aesp_runtime_unexpected_results_total") > 0.0).await;
+    node.ledger.later.store(false, Ordering::SeqCst);
+    // No acknowledgement came before the answer to this.
+    assert_eq!(runtime.fulfil("other").await.fulfilled, ["other"]);
+    drop(runtime);
+    let mut back = node.runtime("git", 4).await;
+    back.answer(unknown.as_bytes().to_vec()).await;
+    acked(&mut back, unknown.as_bytes()).await;
+}
+
+#[tokio::test]
+async fn the_audit_log_of_the_tenants_tells_of_connections() {
+    let node = Node::start().await;
+    let mut runtime = node.runtime("git", 4).await;
+    assert_eq!(runtime.fulfil("@").await.rejected.len(), 1);
+    assert!((node.metric("aesp_runtime_connections") - 1.0).abs() < f64::EPSILON);
+    drop(runtime);
+    for action in ["runtime.connect", "runtime.fulfill", "runtime.disconnect"] {
+        for tenant in [tenant(1), tenant(2)] {
+            let wait = async {
+                while !node.logged(tenant, action).await {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(harness::PATIENCE, wait).await.expect("an event in time");
+        }
+    }
+    assert!(!node.logged(tenant(3), "runtime").await, "a tenant that it does not serve hears nothing");
+    assert!(node.metric("aesp_runtime_connections").abs() < f64::EPSILON);
+    let mut stranger = node.announce("git", 0).await;
+    stranger.refused().await;
+    assert!(
+        (node.metric("aesp_runtime_refused_total") - 2.0).abs() < f64::EPSILON,
+        "one tool, one connection"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_silent_runtime_is_given_up() {
     let node = Node::start().await;

@@ -22,7 +22,7 @@ use aesp_runtime::{
     Admission, Directory, Dispatch, HostFrames, LateResults, Metrics, Options, PeerIdentity, Priority,
     Registration, RuntimeSlot, Runtimes, Settled, Wiring,
 };
-use aesp_storage::Store;
+use aesp_storage::{Kind, Range, Store, row_key};
 use aesp_supervision::Supervisor;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -115,13 +115,15 @@ impl Admission for Quota {
 pub(crate) struct Ledger {
     pub(crate) settled: Mutex<Vec<(String, DispatchId)>>,
     pub(crate) never: Mutex<Vec<DispatchId>>,
+    /// Whether results can't be settled at the moment.
+    pub(crate) later: AtomicBool,
 }
 
 #[async_trait]
 impl LateResults for Ledger {
     async fn settle(&self, identity: &str, dispatch: DispatchId, _: ToolResult) -> Settled {
         self.settled.lock().unwrap().push((identity.to_owned(), dispatch));
-        Settled::Recorded
+        if self.later.load(Ordering::SeqCst) { Settled::Later } else { Settled::Recorded }
     }
 
     async fn never_received(&self, _: &str, dispatch: DispatchId) {
@@ -137,6 +139,7 @@ pub(crate) struct Node {
     pub(crate) store: Store,
     pub(crate) entropy: Entropy,
     pub(crate) registry: prometheus::Registry,
+    _duty: aesp_audit::Duty,
 }
 
 impl Node {
@@ -155,11 +158,17 @@ impl Node {
             entropy.clone(),
             aesp_audit::Options::default(),
         );
+        let (recorder, duty) = recorder.await.unwrap();
+        for tenant in [tenant(1), tenant(2)] {
+            let created = store.run(|tx| Box::pin(tx.create_tenant_keys(tenant)));
+            let created: Result<(), aesp_storage::Error> = created.await;
+            created.unwrap();
+        }
         let wiring = Wiring {
             directory: directory.clone(),
             admission: Arc::new(Quota { limit, used: Arc::clone(&slots) }),
             late: ledger.clone(),
-            recorder: recorder.await.unwrap().0,
+            recorder,
             supervisor: Supervisor::root("test", supervision).await.unwrap(),
             clock: Arc::new(SystemClock),
             entropy: entropy.clone(),
@@ -167,7 +176,7 @@ impl Node {
             options,
         };
         let runtimes = Runtimes::start(wiring).await.unwrap();
-        Self { runtimes, directory, ledger, slots, store, entropy, registry }
+        Self { runtimes, directory, ledger, slots, store, entropy, registry, _duty: duty }
     }
 
     /// Connects and announces a Runtime, but offers nothing.
@@ -216,6 +225,25 @@ impl Node {
             priority: Priority::Normal,
             development: false,
         }
+    }
+
+    /// Tells whether the tenant's audit log holds an event of this action, which leaves carry in plain text.
+    pub(crate) async fn logged(&self, tenant: TenantId, action: &str) -> bool {
+        let prefix = row_key(tenant, Kind::AUDIT_EVENT, &[]);
+        let rows = self.store.run(|tx| {
+            let range = Range::prefix(&prefix);
+            Box::pin(async move { tx.range_raw(range).await })
+        });
+        let rows: Result<_, aesp_storage::Error> = rows.await;
+        rows.unwrap().iter().any(|(_, leaf)| leaf.windows(action.len()).any(|part| part == action.as_bytes()))
+    }
+
+    /// Returns the sum of a metric over its labels.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let families = self.registry.gather();
+        let family = families.iter().find(|family| family.name() == name);
+        let metrics = family.into_iter().flat_map(|family| family.get_metric());
+        metrics.map(|metric| metric.get_counter().get_value() + metric.get_gauge().get_value()).sum()
     }
 
     /// Waits until `reached`, with a deadline.
