@@ -7,15 +7,19 @@ use std::{
 
 use aesp_proto::{
     DispatchId,
-    v1::{Credits, Draining, Heartbeat, host_frame::Frame as Host, runtime_frame::Frame},
+    v1::{
+        CapabilityUpdate, ContractDraft, Credits, DispatchReport, Draining, Heartbeat, RegisterTools,
+        RuntimeFrame, host_frame::Frame as Host, runtime_frame::Frame,
+    },
 };
 use proptest::prelude::*;
+use prost::Message as _;
 use tokio::time::Instant;
 
 use super::{Effect, Event, Phase, State, tests::serving};
 use crate::{
     Update,
-    testing::{FakeDirectory, chunk, dispatch, result},
+    testing::{FakeDirectory, announcement, chunk, dispatch, dispatch_id, fulfil, result},
 };
 
 #[derive(Clone, Debug)]
@@ -189,5 +193,53 @@ proptest! {
             prop_assert!(world.ended.contains_key(id), "{id} never ended");
         }
         prop_assert_eq!(state.take_left() as usize, world.given.len());
+    }
+}
+
+/// A frame that a Runtime may well send, to be damaged.
+fn valid_frame() -> impl Strategy<Value = Frame> {
+    prop_oneof![
+        Just(Frame::Announce(announcement(4))),
+        Just(Frame::Fulfill(fulfil(&["git_log", "git_show@1.0.0"]))),
+        (0_u64..4).prop_map(|n| Frame::Result(result(dispatch_id(n), b"{\"a\":1}"))),
+        (0_u64..4, any::<bool>()).prop_map(|(n, last)| Frame::Chunk(chunk(dispatch_id(n), 0, last))),
+        any::<u32>().prop_map(|add| Frame::Credits(Credits { add })),
+        (any::<u64>(), any::<i64>())
+            .prop_map(|(sequence, sent_at_ms)| Frame::Heartbeat(Heartbeat { sequence, sent_at_ms })),
+        Just(Frame::CapabilityUpdate(CapabilityUpdate {
+            withdrawn_tools: vec!["git_log".to_owned()],
+            deprecated_features: vec!["streaming".to_owned()],
+            ..CapabilityUpdate::default()
+        })),
+        Just(Frame::Report(DispatchReport { seen: vec![vec![1; 16]], running: vec![vec![2; 16]] })),
+        Just(Frame::Register(RegisterTools {
+            tools: vec![ContractDraft::default()],
+            ..RegisterTools::default()
+        })),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn damaged_frames_do_no_harm(
+        frames in prop::collection::vec((valid_frame(), any::<prop::sample::Index>(), any::<u8>()), 1..40),
+    ) {
+        let now = Instant::now();
+        let mut state = serving(&FakeDirectory::new(), 2, now);
+        for n in 0..4 {
+            state.step(now, Event::Dispatch(Box::new(dispatch(n, 1)), n));
+        }
+        for (frame, at, flip) in frames {
+            let mut bytes = RuntimeFrame { frame: Some(frame) }.encode_to_vec();
+            let at = at.index(bytes.len());
+            bytes[at] ^= flip;
+            let Ok(decoded) = RuntimeFrame::decode(bytes.as_slice()) else { continue };
+            let was_closed = state.phase() == Phase::Closed;
+            let effects = state.step(now, decoded.frame.map_or(Event::Garbage, Event::Frame));
+            prop_assert!(!was_closed || effects.is_empty(), "nothing comes after the end");
+            prop_assert!(state.calls().outstanding() <= state.calls().credits().max(2));
+        }
+        state.step(now, Event::Disconnected);
+        prop_assert_eq!(state.take_left(), 4);
     }
 }
