@@ -125,3 +125,19 @@ impl From<Error> for aesp_proto::Error {
 }
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_hear_what_to_do_and_nothing_else() {
+        let outage = aesp_proto::Error::from(Error::unavailable("disk /dev/sdb1 is gone"));
+        assert_eq!(outage.code(), ErrorCode::ServiceUnavailable);
+        assert!(outage.retry_delay().is_some());
+        assert!(!outage.message().contains("sdb1"));
+        let large = aesp_proto::Error::from(Error::TooLarge { what: "row", limit_bytes: 1, actual_bytes: 2 });
+        assert_eq!((large.code(), large.is_retryable()), (ErrorCode::InvalidRequest, false));
+        assert!(!Error::CommitUnknown.is_retryable(), "it may have landed");
+    }
+}

@@ -8,7 +8,8 @@ pub const MAX_KEY_BYTES: usize = 500;
 pub const MAX_VALUE_BYTES: usize = 100_000;
 /// The longest typed row, encoded and sealed, in bytes. A little below the transaction that has to carry it.
 pub const MAX_ROW_BYTES: usize = 9_900_000;
-/// The most that a transaction may read and write, in bytes of keys and values.
+/// The most that a transaction may have, in bytes: the keys and values that it writes and the keys that it reads (as in
+/// FoundationDB, values that are only read don't count).
 pub const MAX_TRANSACTION_BYTES: usize = 10_000_000;
 /// How long a transaction may live, from its first step to its commit.
 pub const TRANSACTION_TIME: Duration = Duration::from_secs(5);

@@ -20,7 +20,7 @@ impl Transaction {
         let snapshot = self.snapshot().await?;
         let below = snapshot.get(key).await.map_err(|error| self.remember(error))?;
         let mut state = self.state();
-        self.charge(&mut state, key.len() + below.as_ref().map_or(0, Bytes::len))?;
+        self.charge(&mut state, key.len())?;
         if conflict {
             state.observe(key, &below);
         }
@@ -40,8 +40,7 @@ impl Transaction {
             let snapshot = self.snapshot().await?;
             let below = snapshot.range(&left).await.map_err(|error| self.remember(error))?;
             let mut state = self.state();
-            let bytes = below.iter().map(|(key, value)| key.len() + value.len()).sum();
-            self.charge(&mut state, bytes)?;
+            self.charge(&mut state, left.start.len() + left.end.len())?;
             let part = covered(&left, &below);
             let rows = merge(&state, &part, &below)?;
             if !left.snapshot {

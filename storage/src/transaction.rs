@@ -75,7 +75,7 @@ impl Transaction {
         self.state().failure.clone()
     }
 
-    /// Counts bytes that the transaction reads or writes.
+    /// Counts bytes towards the size of the transaction.
     pub(crate) fn charge(&self, state: &mut State, bytes: usize) -> Result<(), Error> {
         state.bytes = state.bytes.saturating_add(bytes);
         limits::check("transaction", state.bytes, limits::MAX_TRANSACTION_BYTES)

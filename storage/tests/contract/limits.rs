@@ -3,7 +3,7 @@ use std::time::Duration;
 use aesp_storage::{Error, MAX_KEY_BYTES, MAX_VALUE_BYTES, Store};
 
 use crate::{
-    fixture::{Fixture, TENANT, memory, raw},
+    fixture::{Fixture, TENANT, all_raw, memory, raw},
     rows::Note,
 };
 
@@ -43,6 +43,17 @@ pub(crate) async fn whole_transactions(store: Fixture) {
     };
     write(99).await.unwrap();
     assert!(too_large(write(101).await, "transaction"));
+    // Reading is bounded by time and by limits, not by size: a tenant's snapshot may be larger than any transaction.
+    let read = store.run_borrowing(|tx| {
+        Box::pin(async move {
+            let mut bytes = 0;
+            for _ in 0..2 {
+                bytes += tx.range_raw(all_raw()).await?.iter().map(|(_, value)| value.len()).sum::<usize>();
+            }
+            Ok::<_, Error>(bytes)
+        })
+    });
+    assert_eq!(read.await.unwrap(), 2 * 99 * MAX_VALUE_BYTES);
 }
 
 pub(crate) async fn rows_up_to_ten_megabytes(store: Fixture) {

@@ -7,7 +7,10 @@ use std::{
 };
 
 use aesp_proto::{Entropy, ManualClock, TenantId, Timestamp};
-use aesp_storage::{Error, Kind, MemoryEngine, MemoryOptions, Range, Store, UnknownCommit, row_key};
+use aesp_storage::{
+    Error, Kind, MemoryEngine, MemoryOptions, Range, Store, Turbulence, UnknownCommit, row_key,
+};
+use futures::future::join_all;
 
 use crate::fixture::{Fixture, memory, number, provider, raw};
 
@@ -134,4 +137,24 @@ async fn an_outage_after_the_commit_leaves_it_unknown() {
         })
         .await;
     assert!(matches!(ran, Err(Error::CommitUnknown)), "{ran:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_counted_twice_in_a_storm() {
+    let turbulence = Turbulence {
+        spurious_conflict_one_in: 4,
+        unknown_commit_one_in: 3,
+        seed: 5,
+        ..Turbulence::default()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::memory(MemoryOptions { turbulence: Some(turbulence) }, provider(folder.path()));
+    let counted = join_all((0..30).map(|_| count_up(&store))).await;
+    let counted = counted.into_iter().filter(Result::is_ok).count();
+    let blind = (0..200).map(|_| store.run(|tx| Box::pin(async move { tx.atomic_add(&raw("m"), 1) })));
+    join_all(blind).await.into_iter().collect::<Result<Vec<()>, Error>>().unwrap();
+    let read =
+        |name: &'static str| store.run(move |tx| Box::pin(async move { tx.get_raw(&raw(name)).await }));
+    assert_eq!(number(read("n").await.unwrap().as_deref()), counted as u64);
+    assert_eq!(read("m").await.unwrap().unwrap(), 200_i64.to_le_bytes()[..]);
 }
