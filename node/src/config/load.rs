@@ -82,15 +82,16 @@ impl Loaded {
     fn explain(&self, error: &figment::Error, merged: &Figment) -> Error {
         let mut path = error.path.clone();
         if let Kind::UnknownField(field, known) = &error.kind {
+            if path.last() != Some(field) {
+                path.push(field.clone());
+            }
             let hint = match nearest(field, known) {
                 Some(meant) => {
-                    path.push(meant.into());
-                    format!("did you mean `{}`?", path.join("."))
+                    let section = &path[..path.len() - 1];
+                    format!("did you mean `{}`?", [section, &[meant.to_owned()]].concat().join("."))
                 }
                 None => format!("the keys here are {}", known.join(", ")),
             };
-            path.truncate(error.path.len());
-            path.push(field.clone());
             return Error::UnknownKey { origin: self.origin(&path), key: path.join("."), hint };
         }
         let key = path.join(".");

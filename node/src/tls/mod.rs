@@ -24,3 +24,6 @@ pub(crate) use watch::Watch;
 pub use error::Error;
 pub(crate) use peer::serial_text;
 pub use peer::{PeerIdentity, PeerInfo};
+
+#[cfg(test)]
+mod tests;
