@@ -14,6 +14,8 @@ mod metrics;
 mod restart;
 mod state;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 
 pub use address::Address;
 pub use error::{Error, Unavailable, chain};

@@ -21,6 +21,8 @@ mod slot;
 mod snapshot;
 mod state;
 mod tenants;
+#[cfg(test)]
+mod tests;
 
 pub use change::{
     NewTenant, create, create_platform, delete, get, list, resolve, resume, suspend, update_quotas,
