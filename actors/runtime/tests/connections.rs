@@ -12,7 +12,7 @@ use aesp_proto::{
         runtime_frame::Frame,
     },
 };
-use aesp_runtime::{Error, Failure, Lost, LostReason, Options, Update};
+use aesp_runtime::{Dispatch, Error, Failure, Lost, LostReason, Options, Update};
 use tokio::{sync::watch, task::JoinSet};
 use tonic::Status;
 
@@ -105,6 +105,38 @@ async fn a_stream_arrives_in_order() {
         assert_eq!(attempt.next().await, Some(Update::Chunk(chunk(number, number == 2))));
     }
     assert_eq!(attempt.next().await, None);
+}
+
+#[tokio::test]
+async fn a_runtime_that_reads_slowly_is_sent_no_more_than_fits() {
+    let node = Node::start().await;
+    let mut runtime = node.runtime("git", 64).await;
+    let large = bytes::Bytes::from(vec![b' '; 512 << 10]);
+    let attempts: Vec<_> = (0..64)
+        .map(|_| node.runtimes.dispatch(Dispatch { args: large.clone(), ..node.call() }).unwrap())
+        .collect();
+    // Asked after the dispatches, so answered after them.
+    node.runtimes.recheck(None).await;
+    let outstanding = |node: &Node| node.runtimes.list(None)[0].outstanding;
+    assert!((16..=18).contains(&outstanding(&node)), "{} of half a MiB each", outstanding(&node));
+    for _ in 0..64 {
+        runtime.called().await;
+    }
+    assert_eq!(outstanding(&node), 64, "the rest follows as it reads");
+    drop(attempts);
+}
+
+#[tokio::test]
+async fn more_than_can_wait_is_refused() {
+    let options = Options { queue_calls: 8, tenant_queue_calls: 8, ..Options::default() };
+    let node = Node::with(options, usize::MAX).await;
+    let mut runtime = node.runtime("git", 2).await;
+    let waiting: Vec<_> = (0..10).map(|_| node.runtimes.dispatch(node.call()).unwrap()).collect();
+    assert!(matches!(node.runtimes.dispatch(node.call()), Err(Error::Overloaded { .. })));
+    let called = runtime.called().await;
+    runtime.answer(called.dispatch_id).await;
+    node.wait_until(|node| node.runtimes.dispatch(node.call()).is_ok()).await;
+    drop(waiting);
 }
 
 #[tokio::test]
