@@ -47,8 +47,9 @@ impl Guard {
             Access::Public => {}
             Access::Runtime => {
                 if peer.identity.is_none() {
-                    let error = Error::new(ErrorCode::CertificateInvalid, "a Runtime needs a client certificate")
-                        .remedy("have an administrator issue and register one: aesp runtime register");
+                    let error =
+                        Error::new(ErrorCode::CertificateInvalid, "a Runtime needs a client certificate")
+                            .remedy("have an administrator issue and register one: aesp runtime register");
                     return Err(self.authenticator.refused(error, &source, "runtime.connect"));
                 }
             }

@@ -2,12 +2,17 @@
 
 pub mod cli;
 pub mod config;
+mod directory;
+mod duties;
+mod end;
+mod guard;
 mod host;
 mod init;
 mod listen;
 mod logs;
 mod metrics;
 mod serve;
+mod services;
 mod shutdown;
 pub mod tls;
 pub mod wiring;

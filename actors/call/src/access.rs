@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use aesp_audit::{Event, Recorder};
-use aesp_policy::{Context, Decision, Permit, Request, Resource};
+use aesp_policy::{Context, Permit, Request, Resource};
 use aesp_proto::{
     Clock, Entropy, Error, ErrorCode, SessionId, TenantId,
     v1::{EventType, Outcome},
@@ -116,7 +116,12 @@ impl Access {
     ///
     /// # Errors
     /// As [`Access::permit`].
-    pub async fn permit_tenant(&self, caller: &Caller, action: &str, tenant: TenantId) -> Result<Granted, Error> {
+    pub async fn permit_tenant(
+        &self,
+        caller: &Caller,
+        action: &str,
+        tenant: TenantId,
+    ) -> Result<Granted, Error> {
         self.permit(caller, action, tenant, Resource::Tenant(tenant)).await
     }
 
@@ -158,12 +163,8 @@ impl Access {
             resource: resource.clone(),
             context,
         };
-        match aesp_policy::authorize(&view.policy, &self.entropy, &request) {
-            Decision::Permit(permit) => Ok(permit),
-            Decision::StepUp(step) => Err(step.into()),
-            Decision::Pending(pending) => Err(pending.into()),
-            Decision::Denied(denied) => Err(denied.into()),
-        }
+        // A step-up or an approval that is missing is a denial that says so.
+        Ok(aesp_policy::authorize(&view.policy, &self.entropy, &request).into_permit()?)
     }
 
     pub(crate) fn context<'a>(&self, caller: &Caller, session: Option<SessionId>) -> Context<'a> {
@@ -211,7 +212,8 @@ pub(crate) fn event_of(
 
 /// INVARIANT T1: only platform operators reach into another tenant, and never into its sessions and calls.
 fn crosses_tenants(own: TenantId, target: TenantId, action: &str) -> Result<(), Error> {
-    let data = ["session.create", "tool.invoke", "tool.list", "tool.cancel", "tool.log_result", "tool.outcome"];
+    let data =
+        ["session.create", "tool.invoke", "tool.list", "tool.cancel", "tool.log_result", "tool.outcome"];
     if own == target || (own == TenantId::PLATFORM && !data.contains(&action)) {
         return Ok(());
     }

@@ -22,7 +22,8 @@ pub(crate) struct Admitted {
     /// The caller for whom a Runtime acts.
     pub(crate) behalf: Option<Caller>,
     pub(crate) started: Instant,
-    pub(crate) slot: CallSlot,
+    /// The place within the tenant's limits, free again when the call is over.
+    pub(crate) _slot: CallSlot,
 }
 
 impl Calls {
@@ -38,7 +39,7 @@ impl Calls {
         }
         let session = self.session_of(&caller, request.session, owner).await?;
         let slot = self.tenants().admit_call(&view.tenant)?;
-        Ok(Admitted { caller, request, session, view, depth, behalf, started, slot })
+        Ok(Admitted { caller, request, session, view, depth, behalf, started, _slot: slot })
     }
 
     /// Returns the session if it is this principal's; another's session looks like none.
@@ -67,8 +68,11 @@ impl Calls {
         }
         let depth = working.depth + 1;
         if depth > MAX_DEPTH {
-            return Err(Error::new(ErrorCode::QuotaExceeded, format!("calls are nested deeper than {MAX_DEPTH}"))
-                .remedy("return to the caller instead of calling further"));
+            return Err(Error::new(
+                ErrorCode::QuotaExceeded,
+                format!("calls are nested deeper than {MAX_DEPTH}"),
+            )
+            .remedy("return to the caller instead of calling further"));
         }
         Ok((Some(working.caller), depth))
     }
@@ -85,8 +89,9 @@ impl Admitted {
     pub(crate) fn validate(self) -> Result<Validated, (Self, Error)> {
         let found = self.view.catalog.find(&self.request.tool, self.request.version.as_deref());
         let Some(contract) = found.map(Arc::clone) else {
-            let error = Error::new(ErrorCode::ToolNotFound, "there is no such tool, or it is not offered to you")
-                .remedy("list the tools that you may call: AgentService.ListTools");
+            let error =
+                Error::new(ErrorCode::ToolNotFound, "there is no such tool, or it is not offered to you")
+                    .remedy("list the tools that you may call: AgentService.ListTools");
             return Err((self, error));
         };
         self.validate_against(contract)

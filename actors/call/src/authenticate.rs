@@ -14,7 +14,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Authenticator {
     pub(crate) store: Store,
-    pub(crate) tokens: Tokens,
+    pub(crate) tokens: Arc<Tokens>,
     pub(crate) views: Views,
     pub(crate) recorder: Recorder,
     pub(crate) clock: Arc<dyn Clock>,
@@ -23,7 +23,13 @@ pub struct Authenticator {
 impl Authenticator {
     /// Creates the authenticator.
     #[must_use]
-    pub fn new(store: Store, tokens: Tokens, views: Views, recorder: Recorder, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        store: Store,
+        tokens: Arc<Tokens>,
+        views: Views,
+        recorder: Recorder,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self { store, tokens, views, recorder, clock }
     }
 

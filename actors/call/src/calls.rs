@@ -140,7 +140,13 @@ impl Calls {
         Ok(read.await?)
     }
 
-    pub(crate) fn event_of(&self, admitted: &Admitted, kind: EventType, action: &str, outcome: Outcome) -> Event {
+    pub(crate) fn event_of(
+        &self,
+        admitted: &Admitted,
+        kind: EventType,
+        action: &str,
+        outcome: Outcome,
+    ) -> Event {
         let caller = &admitted.caller;
         let mut event = event_of(&self.access().entropy, caller, caller.tenant(), kind, action, outcome);
         event.session = Some(admitted.session.id);

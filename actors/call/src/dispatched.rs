@@ -146,7 +146,10 @@ impl Running<'_> {
                 Some(Update::Lost(lost)) => return (self.lost(lost), None),
                 None => {
                     self.sent = true;
-                    return (self.lost(Lost { sent: true, reason: LostReason::Disconnected, retry_after: None }), None);
+                    return (
+                        self.lost(Lost { sent: true, reason: LostReason::Disconnected, retry_after: None }),
+                        None,
+                    );
                 }
             }
         }
@@ -161,9 +164,10 @@ impl Running<'_> {
         match contract.check_result(&result.content_json) {
             Ok(_) => Ending::Answered(result),
             Err(error) => {
-                let error = Error::new(ErrorCode::SchemaViolation, "the tool's result does not satisfy its contract")
-                    .remedy("report it to the owner of the tool")
-                    .because(error);
+                let error =
+                    Error::new(ErrorCode::SchemaViolation, "the tool's result does not satisfy its contract")
+                        .remedy("report it to the owner of the tool")
+                        .because(error);
                 self.ended(error)
             }
         }
@@ -182,8 +186,9 @@ impl Running<'_> {
             }));
         }
         if let Err(error) = contract.check_chunk(&chunk.payload) {
-            let error = Error::new(ErrorCode::SchemaViolation, "a part of the stream does not satisfy the contract")
-                .because(error);
+            let error =
+                Error::new(ErrorCode::SchemaViolation, "a part of the stream does not satisfy the contract")
+                    .because(error);
             return Some(self.ended(error));
         }
         if let Err(error) = self.permitted.recheck(self.calls).await {
@@ -219,8 +224,12 @@ impl Running<'_> {
         }
         let mut error = match lost.reason {
             LostReason::DeadlineExceeded => deadline_exceeded(),
-            LostReason::Revoked => Error::new(ErrorCode::AuthorizationDenied, "the right to call was revoked"),
-            LostReason::Overloaded => Error::new(ErrorCode::ResourceUnavailable, "the tool's Runtimes are at their limit"),
+            LostReason::Revoked => {
+                Error::new(ErrorCode::AuthorizationDenied, "the right to call was revoked")
+            }
+            LostReason::Overloaded => {
+                Error::new(ErrorCode::ResourceUnavailable, "the tool's Runtimes are at their limit")
+            }
             LostReason::Disconnected | LostReason::Draining => {
                 Error::new(ErrorCode::TransportError, "the Runtime was lost during the call")
             }

@@ -32,9 +32,11 @@ impl From<Error> for aesp_proto::Error {
     fn from(error: Error) -> Self {
         match error {
             Error::UnknownTenant => tenant_access_denied(),
-            other => Self::new(ErrorCode::ServiceUnavailable, "the tenant's rights can't be read at the moment")
-                .retry_after(Duration::from_millis(500))
-                .because(other),
+            other => {
+                Self::new(ErrorCode::ServiceUnavailable, "the tenant's rights can't be read at the moment")
+                    .retry_after(Duration::from_millis(500))
+                    .because(other)
+            }
         }
     }
 }

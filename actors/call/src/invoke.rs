@@ -48,7 +48,12 @@ impl Calls {
         Ok((ids.0, ids.1, reply))
     }
 
-    async fn through(&self, caller: Caller, request: CallRequest, parts: Option<Parts>) -> Result<Reply, Error> {
+    async fn through(
+        &self,
+        caller: Caller,
+        request: CallRequest,
+        parts: Option<Parts>,
+    ) -> Result<Reply, Error> {
         let admitted = match self.admit(caller.clone(), request.clone()).await {
             Ok(admitted) => admitted,
             Err(error) => return Err(self.refuse_unadmitted(&caller, Some(&request), error).await),
@@ -120,8 +125,7 @@ impl Calls {
     async fn answer(&self, mut permitted: Permitted, reply: Reply) -> Result<Reply, Error> {
         let before = permitted.permit.decision();
         if let Err(error) = permitted.recheck(self).await {
-            let mut event =
-                self.event(&permitted, EventType::Authorization, "tool.answer", Outcome::Denied);
+            let mut event = self.event(&permitted, EventType::Authorization, "tool.answer", Outcome::Denied);
             event.details.reason = format!("{}: withheld", error.code().as_str_name());
             self.recorder().append(vec![event]).await?;
             return Err(error);

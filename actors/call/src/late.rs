@@ -55,11 +55,15 @@ impl Calls {
     /// something to settle. The Runtime's identity was checked against the dispatch by the connection.
     async fn settle(&self, dispatch: DispatchId, result: Option<FunctionResult>) -> Result<bool, Error> {
         let found = self.store().run(move |tx| {
-            Box::pin(async move { Ok::<_, Error>(tx.get::<DispatchRow>(TenantId::PLATFORM, &dispatch).await?) })
+            Box::pin(
+                async move { Ok::<_, Error>(tx.get::<DispatchRow>(TenantId::PLATFORM, &dispatch).await?) },
+            )
         });
         let Some(belongs) = found.await? else { return Ok(false) };
         let (tenant, session) = (belongs.tenant, belongs.session);
-        let Some(row) = self.recorded_outcome(tenant, session, &belongs.invocation).await? else { return Ok(false) };
+        let Some(row) = self.recorded_outcome(tenant, session, &belongs.invocation).await? else {
+            return Ok(false);
+        };
         let open = matches!(row.state, OutcomeState::Intended | OutcomeState::Unknown);
         if !open || row.dispatch != Some(dispatch) {
             return Ok(false);

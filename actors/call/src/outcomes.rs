@@ -1,6 +1,9 @@
 use aesp_proto::{
     Error, ErrorCode, EventId, SessionId, TenantId,
-    v1::{EventType, FunctionResult, Invocation, InvocationStatus, Outcome as EventOutcome, ResultStatus, ToolError},
+    v1::{
+        EventType, FunctionResult, Invocation, InvocationStatus, Outcome as EventOutcome, ResultStatus,
+        ToolError,
+    },
 };
 use aesp_session::{Outcome, OutcomeRow, OutcomeState, Payload, Settled};
 use bytes::Bytes;
@@ -13,10 +16,16 @@ impl Calls {
     ///
     /// # Errors
     /// `NOT_FOUND`; the store's.
-    pub async fn outcome(&self, tenant: TenantId, session: SessionId, invocation: &str) -> Result<Invocation, Error> {
+    pub async fn outcome(
+        &self,
+        tenant: TenantId,
+        session: SessionId,
+        invocation: &str,
+    ) -> Result<Invocation, Error> {
         let row = self.recorded_outcome(tenant, session, invocation).await?.ok_or_else(|| {
-            Error::new(ErrorCode::NotFound, "no outcome is recorded for this invocation_id")
-                .remedy("a call without one had no effect, or runs: ask again, or call again with the same id")
+            Error::new(ErrorCode::NotFound, "no outcome is recorded for this invocation_id").remedy(
+                "a call without one had no effect, or runs: ask again, or call again with the same id",
+            )
         })?;
         Ok(describe(session, &row))
     }
@@ -45,7 +54,8 @@ impl Calls {
         let (tenant, now) = (granted.tenant(), self.access().clock.now());
         let info = self.sessions().find(tenant, session).await?.ok_or_else(session_invalid)?;
         let fence = self.shards().fence(info.id).ok_or_else(session_invalid)?;
-        let mut event = granted.event(EventType::ToolInvocation, EventOutcome::Success, format!("session:{session}"));
+        let mut event =
+            granted.event(EventType::ToolInvocation, EventOutcome::Success, format!("session:{session}"));
         event.session = Some(session);
         event.details.invocation_id = invocation.to_owned();
         event.details.reason = format!("{}: {justification}", status.as_str_name());

@@ -78,14 +78,21 @@ fn answer_row(
 
 /// What is kept of a failure that the Host found: no tool's name, the code as type.
 fn host_failure(error: &Error) -> FunctionResult {
-    let tool_error = ToolError { message: error.message().to_owned(), r#type: error.code().as_str_name().to_owned() };
-    FunctionResult { status: ResultStatus::Error.into(), error: Some(tool_error), ..FunctionResult::default() }
+    let tool_error =
+        ToolError { message: error.message().to_owned(), r#type: error.code().as_str_name().to_owned() };
+    FunctionResult {
+        status: ResultStatus::Error.into(),
+        error: Some(tool_error),
+        ..FunctionResult::default()
+    }
 }
 
 /// Answers a repeat with what was recorded.
 pub(crate) fn replay(outcome: &Outcome) -> Result<Reply, Error> {
     if outcome.settled == Settled::Cancelled {
-        return Err(Error::new(ErrorCode::Cancelled, "the call was cancelled").remedy("choose a new invocation_id"));
+        return Err(
+            Error::new(ErrorCode::Cancelled, "the call was cancelled").remedy("choose a new invocation_id")
+        );
     }
     let kept = outcome.payload.kept().ok_or_else(|| {
         Error::new(ErrorCode::StateConflict, "the call succeeded, but its result was too large to be kept")

@@ -30,7 +30,8 @@ impl Permitted {
         let admitted = &self.validated.admitted;
         let (tenant, session) = (admitted.caller.tenant(), admitted.session.id);
         let invocation = admitted.request.invocation.as_str();
-        let begun = calls.sessions().begin(tenant, session, admitted.session.principal, invocation, digest).await;
+        let begun =
+            calls.sessions().begin(tenant, session, admitted.session.principal, invocation, digest).await;
         let running = match begun {
             Ok(Begin::New(running)) => running,
             Ok(Begin::Join(joined)) => {
@@ -38,7 +39,9 @@ impl Permitted {
                 return match tokio::time::timeout_at(deadline, joined.ended()).await {
                     // The first caller may have ended without an outcome; then this one tries.
                     Ok(()) => Box::pin(self.reserve(calls)).await,
-                    Err(_) => Err((self, Error::new(ErrorCode::DeadlineExceeded, "the same call is still running"))),
+                    Err(_) => {
+                        Err((self, Error::new(ErrorCode::DeadlineExceeded, "the same call is still running")))
+                    }
                 };
             }
             Err(error) => return Err((self, error.into())),
@@ -57,8 +60,11 @@ impl Permitted {
     /// Decides what an earlier attempt's row means: its answer, another attempt (`None`), or a refusal.
     fn settle(&self, row: &OutcomeRow, digest: [u8; 32]) -> Result<Option<Reply>, Error> {
         if row.arguments_digest != digest {
-            return Err(Error::new(ErrorCode::StateConflict, "this invocation_id was used with another call")
-                .remedy("choose a new invocation_id for every call"));
+            return Err(Error::new(
+                ErrorCode::StateConflict,
+                "this invocation_id was used with another call",
+            )
+            .remedy("choose a new invocation_id for every call"));
         }
         match &row.state {
             OutcomeState::Recorded(outcome) | OutcomeState::Resolved(outcome) => replay(outcome).map(Some),

@@ -22,16 +22,17 @@ impl Calls {
         let calls = self.clone();
         let ending = async move { calls.start(caller, request, Some(sender)).await };
         let named = ids.clone();
-        let parts = stream::unfold(parts, |mut parts| async move { parts.recv().await.map(|part| (part, parts)) })
-            .map(move |part| {
-                part.map(|chunk| InvokeStreamResponse {
-                    invocation_id: named.0.clone(),
-                    correlation_id: named.1.clone(),
-                    chunk_id: chunk.chunk_id,
-                    payload_json: chunk.payload,
-                    ..InvokeStreamResponse::default()
-                })
-            });
+        let parts =
+            stream::unfold(parts, |mut parts| async move { parts.recv().await.map(|part| (part, parts)) })
+                .map(move |part| {
+                    part.map(|chunk| InvokeStreamResponse {
+                        invocation_id: named.0.clone(),
+                        correlation_id: named.1.clone(),
+                        chunk_id: chunk.chunk_id,
+                        payload_json: chunk.payload,
+                        ..InvokeStreamResponse::default()
+                    })
+                });
         let last = stream::once(ending).map(|ended| {
             ended.map(|(invocation_id, correlation_id, reply)| InvokeStreamResponse {
                 invocation_id,

@@ -3,6 +3,7 @@ use std::{collections::HashSet, sync::Arc};
 use aesp_catalog::Compiled;
 use aesp_policy::Resource;
 use aesp_proto::{Error, v1::ToolSummary};
+use aesp_tenant::RuntimeMode;
 
 use crate::{Caller, Calls, View, access::Granted, admitted::Admitted, validated::Validated};
 
@@ -20,7 +21,7 @@ impl Calls {
     }
 
     fn development_contract(&self, admitted: &Admitted) -> Option<Arc<Compiled>> {
-        if !admitted.view.tenant.config().runtime_mode() == aesp_tenant::RuntimeMode::Development {
+        if admitted.view.tenant.config().runtime_mode() != RuntimeMode::Development {
             return None;
         }
         let tools = self.runtimes().development_tools(admitted.caller.tenant(), admitted.session.id);

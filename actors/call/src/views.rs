@@ -85,6 +85,12 @@ impl Views {
         &self.0.compiler
     }
 
+    /// Returns every view that this node has.
+    #[must_use]
+    pub fn loaded(&self) -> Vec<Arc<View>> {
+        self.0.cells.iter().map(|cell| cell.current.load_full()).collect()
+    }
+
     /// Returns who may be a Runtime.
     #[must_use]
     pub fn registrations(&self) -> Arc<aesp_runtime::Registrations> {

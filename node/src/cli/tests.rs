@@ -23,7 +23,7 @@ fn usual_lines_are_understood() {
         "aesp call resolve --session ses_1 inv_1 --as failed --justification looked",
         "aesp call outcome --session ses_1 inv_1",
         "aesp audit query --type TOOL_INVOCATION --outcome denied --newest-first",
-        "aesp audit verify export.jsonl --key ab",
+        "aesp audit verify export.jsonl",
         "aesp runtime register git-1 --identity spiffe://aesp.local/runtime/git-1 --serves acme",
         "aesp runtime mcp --runtime-id git-1 -- uvx mcp-server-git",
         "aesp pki issue --name git-1 --runtime git-1 --zone office",

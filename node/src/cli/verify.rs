@@ -1,24 +1,73 @@
-use std::path::PathBuf;
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, stdin},
+    path::{Path, PathBuf},
+};
 
+use aesp_audit::{PublicKey, Report, verify};
 use clap::Args;
+use data_encoding::HEXLOWER_PERMISSIVE;
+use serde_json::json;
 
-use super::{context::Context, failure::Failure};
+use super::{context::Context, failure::Failure, progress};
 
 #[derive(Args, Debug)]
 pub(crate) struct Verify {
     /// The export; `-` for standard input.
     file: PathBuf,
-    /// The node's public audit key, hexadecimal; without it the key in the export is believed.
-    #[arg(long, value_name = "HEX")]
-    key: Option<String>,
+    /// A public key that may have signed it, 64 hexadecimal digits; may be repeated. Without any, those in the export are
+    /// believed: then anybody may have made it.
+    #[arg(long = "key", value_name = "HEX", value_parser = public_key)]
+    keys: Vec<PublicKey>,
+}
+
+fn public_key(text: &str) -> Result<PublicKey, String> {
+    let bytes = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok();
+    let bytes: Option<[u8; 32]> = bytes.and_then(|bytes| bytes.try_into().ok());
+    bytes.map(PublicKey).ok_or_else(|| "a public key has 64 hexadecimal digits".into())
 }
 
 impl Verify {
-    pub(crate) fn run(self, _ctx: &Context) -> Result<(), Failure> {
-        let Self { file, key: _ } = self;
-        Err(Failure::local(
-            format!("{} can't be verified by this build", file.display()),
-            "use a build with aesp-audit's verifier",
-        ))
+    pub(crate) fn run(self, ctx: &Context) -> Result<(), Failure> {
+        let outcome = if self.file == Path::new("-") {
+            verify(stdin().lock(), &self.keys)
+        } else {
+            let unreadable = |error: std::io::Error| {
+                Failure::usage(format!("can't read {}: {error}", self.file.display()), "name an export")
+            };
+            let file = File::open(&self.file).map_err(unreadable)?;
+            let bar = progress::bytes("verified", file.metadata().ok().map(|metadata| metadata.len()));
+            let export: Box<dyn BufRead> = Box::new(BufReader::new(bar.wrap_read(file)));
+            let outcome = verify(export, &self.keys);
+            bar.finish_and_clear();
+            outcome
+        };
+        match outcome {
+            Ok(report) => show(ctx, &report),
+            Err(broken) => Err(Failure::local(
+                format!("the export does not verify: {broken}"),
+                "export again and compare; if that breaks at the same event, the stored log was tampered with",
+            )),
+        }
     }
+}
+
+fn show(ctx: &Context, report: &Report) -> Result<(), Failure> {
+    let keys: Vec<String> = report.keys.iter().map(|key| data_encoding::HEXLOWER.encode(&key.0)).collect();
+    ctx.console.value(&json!({
+        "verified": true,
+        "tenant_id": report.tenant.to_string(),
+        "exported_at_ms": report.exported_at.0,
+        "events": report.events,
+        "batches": report.batches,
+        "chains": report.chains,
+        "keys": keys,
+        "trusted": report.trusted,
+    }))?;
+    if report.trusted {
+        return Ok(());
+    }
+    ctx.console.note(
+        "The signing keys were not compared with keys of yours: give --key to be sure whose log this is.",
+    )
 }

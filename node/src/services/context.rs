@@ -22,7 +22,7 @@ pub(crate) struct Context {
     pub(crate) authenticator: Authenticator,
     pub(crate) access: Access,
     pub(crate) recorder: Recorder,
-    pub(crate) tokens: Tokens,
+    pub(crate) tokens: Arc<Tokens>,
     pub(crate) tenants: Tenants,
     pub(crate) sessions: Sessions,
     pub(crate) runtimes: Runtimes,
@@ -101,8 +101,29 @@ impl Context {
                 Box::pin(async move { Ok::<_, Error>((body(tx).await?, events)) })
             })
             .await?;
-        self.views.refresh(granted.tenant()).await?;
+        self.apply(granted.tenant()).await?;
         Ok(value)
+    }
+
+    /// Makes a committed change hold: in every decision, in the limits, and for the Runtimes that are connected.
+    ///
+    /// INVARIANT R1: when this returns, nothing starts on a right that the change took.
+    pub(crate) async fn apply(&self, tenant: TenantId) -> Result<(), Error> {
+        self.views.refresh(tenant).await?;
+        if tenant == TenantId::PLATFORM {
+            let tokens = Arc::clone(&self.tokens);
+            self.store
+                .run(move |tx| {
+                    let tokens = Arc::clone(&tokens);
+                    Box::pin(async move { Ok::<_, Error>(tokens.reload(tx).await?) })
+                })
+                .await?;
+        }
+        for view in self.views.loaded() {
+            self.tenants.refresh(&view.tenant);
+        }
+        self.runtimes.recheck(Some(tenant)).await;
+        Ok(())
     }
 
     /// Reads under a grant, and records that it was read.

@@ -1,0 +1,254 @@
+use std::{pin::Pin, time::Duration};
+
+use aesp_call::{Caller, Granted, session_id};
+use aesp_policy::Resource;
+use aesp_proto::{
+    Error,
+    v1::{
+        AuthorizeToolCallRequest, AuthorizeToolCallResponse, CancelInvocationRequest,
+        CancelInvocationResponse, CreateSessionRequest, DestroySessionRequest, DestroySessionResponse,
+        EventType, GetInvocationRequest, GetSessionRequest, Invocation, InvokeRequest, InvokeResponse,
+        InvokeStreamResponse, ListSessionsRequest, ListSessionsResponse, ListToolsRequest, ListToolsResponse,
+        LogToolResultRequest, LogToolResultResponse, Outcome, RenewSessionRequest, ResolveInvocationRequest,
+        Session, agent_service_server,
+    },
+};
+use aesp_session::{NewSession, Origin, SessionInfo};
+use futures::{Stream, StreamExt};
+use tonic::{Request, Response, Status};
+
+use super::{Context, Entry, enter};
+
+/// Sessions, the catalogue as the caller may see it, and calls.
+pub(crate) struct Agent(pub(crate) Context);
+
+type Parts = Pin<Box<dyn Stream<Item = Result<InvokeStreamResponse, Status>> + Send>>;
+
+impl Agent {
+    /// Permits the RPC's action on a session of the caller's tenant. One that does not exist is refused like another's.
+    async fn session<T>(&self, entry: &Entry<T>, id: &str) -> Result<(Granted, SessionInfo), Error> {
+        let caller = &entry.caller;
+        let tenant = caller.tenant();
+        let info = match session_id(id) {
+            Ok(id) => self.0.sessions.find(tenant, id).await?,
+            Err(_) => None,
+        };
+        let Some(info) = info else {
+            let granted = self.0.access.permit_tenant(caller, &entry.action, tenant).await;
+            let error: Error = aesp_session::Error::Invalid.into();
+            let event = granted
+                .map(|granted| granted.event(EventType::Authorization, Outcome::Denied, "session:unknown"))?;
+            self.0.recorder.append(vec![event]).await?;
+            return Err(error);
+        };
+        let resource = Resource::Session { id: info.id, owner: info.principal, tenant };
+        let granted = self.0.access.permit(caller, &entry.action, tenant, resource).await?;
+        Ok((granted, info))
+    }
+
+    async fn read(&self, granted: &Granted, resource: String) -> Result<(), Error> {
+        let event = granted.event(EventType::DataAccess, Outcome::Success, resource);
+        Ok(self.0.recorder.append(vec![event]).await?)
+    }
+}
+
+/// Says in the record who asked.
+fn origin(granted: &Granted) -> Origin {
+    let caller = granted.caller();
+    Origin {
+        principal: Some(caller.principal_id()),
+        decision: Some(granted.permit().decision()),
+        revision: granted.permit().revision(),
+        source_ip: caller.source().ip.map(|ip| ip.to_string()).unwrap_or_default(),
+        user_agent: caller.source().user_agent.clone(),
+        correlation_id: caller.source().correlation_id.clone(),
+    }
+}
+
+/// A request's security context may only agree with who the caller is.
+fn agrees(caller: &Caller, claimed: Option<&aesp_proto::v1::EnterpriseSecurityContext>) -> Result<(), Error> {
+    let Some(claimed) = claimed else { return Ok(()) };
+    let same = |claim: &str, own: String| claim.is_empty() || claim == own;
+    if same(&claimed.tenant_id, caller.tenant().to_string())
+        && same(&claimed.principal_id, caller.principal_id().to_string())
+    {
+        return Ok(());
+    }
+    Err(aesp_call::tenant_access_denied())
+}
+
+#[tonic::async_trait]
+impl agent_service_server::AgentService for Agent {
+    type InvokeStreamStream = Parts;
+
+    async fn create_session(
+        &self,
+        request: Request<CreateSessionRequest>,
+    ) -> Result<Response<Session>, Status> {
+        let entry = enter(request)?;
+        let granted = self.0.grant(&entry, "").await?;
+        let asked = entry.message;
+        agrees(&entry.caller, asked.security_context.as_ref())?;
+        let suggested = match asked.suggested_session_id.as_str() {
+            "" => None,
+            text => Some(session_id(text)?),
+        };
+        let view = self.0.views.get(granted.tenant()).await.map_err(Error::from)?;
+        let new = NewSession {
+            principal: entry.caller.principal_id(),
+            suggested,
+            metadata: asked.metadata.into_iter().collect(),
+            ttl: (asked.ttl_seconds > 0).then(|| Duration::from_secs(asked.ttl_seconds.into())),
+        };
+        let info = self.0.sessions.create(&view.tenant, new, origin(&granted)).await.map_err(Error::from)?;
+        Ok(Response::new(info.into()))
+    }
+
+    async fn get_session(&self, request: Request<GetSessionRequest>) -> Result<Response<Session>, Status> {
+        let entry = enter(request)?;
+        let (granted, info) = self.session(&entry, &entry.message.session_id).await?;
+        self.read(&granted, format!("session:{}", info.id)).await?;
+        Ok(Response::new(info.into()))
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<ListSessionsRequest>,
+    ) -> Result<Response<ListSessionsResponse>, Status> {
+        let entry = enter(request)?;
+        let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
+        let page = entry.message.page.clone().unwrap_or_default();
+        let after = match page.cursor.as_str() {
+            "" => None,
+            text => Some(text.parse().map_err(|_| Error::invalid("the cursor is malformed"))?),
+        };
+        // Without a tenant named, one's own; whoever names one lists for all.
+        let own = entry.message.tenant_id.is_empty().then(|| entry.caller.principal_id());
+        let limit = if page.limit == 0 { 100 } else { page.limit.min(1000) } as usize;
+        let listed = self.0.sessions.list(granted.tenant(), own, after, limit).await;
+        let (sessions, next) = listed.map_err(Error::from)?;
+        self.read(&granted, "sessions".into()).await?;
+        Ok(Response::new(ListSessionsResponse {
+            sessions: sessions.into_iter().map(Into::into).collect(),
+            next_cursor: next.map(|id| id.to_string()).unwrap_or_default(),
+        }))
+    }
+
+    async fn renew_session(
+        &self,
+        request: Request<RenewSessionRequest>,
+    ) -> Result<Response<Session>, Status> {
+        let entry = enter(request)?;
+        let (granted, info) = self.session(&entry, &entry.message.session_id).await?;
+        let renewed = self.0.sessions.renew(info.tenant, info.id, origin(&granted)).await;
+        Ok(Response::new(renewed.map_err(Error::from)?.into()))
+    }
+
+    async fn destroy_session(
+        &self,
+        request: Request<DestroySessionRequest>,
+    ) -> Result<Response<DestroySessionResponse>, Status> {
+        let entry = enter(request)?;
+        let (granted, info) = self.session(&entry, &entry.message.session_id).await?;
+        let force = entry.message.force;
+        let ended = self.0.sessions.destroy(info.tenant, info.id, force, origin(&granted)).await;
+        let cancelled_calls = u32::try_from(ended.map_err(Error::from)?).unwrap_or(u32::MAX);
+        Ok(Response::new(DestroySessionResponse { cancelled_calls }))
+    }
+
+    async fn list_tools(
+        &self,
+        request: Request<ListToolsRequest>,
+    ) -> Result<Response<ListToolsResponse>, Status> {
+        let entry = enter(request)?;
+        let granted = match entry.message.session_id.as_str() {
+            "" => self.0.grant(&entry, "").await?,
+            id => self.session(&entry, id).await?.0,
+        };
+        let page = entry.message.page.clone().unwrap_or_default();
+        let limit = if page.limit == 0 { 100 } else { page.limit.min(1000) } as usize;
+        let mut tools = self.0.calls.tools(&granted).await?;
+        tools.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut rest = tools.into_iter().filter(|tool| tool.name > page.cursor);
+        let tools: Vec<_> = rest.by_ref().take(limit).collect();
+        let more = rest.next().is_some();
+        let next_cursor = tools.last().filter(|_| more).map(|tool| tool.name.clone()).unwrap_or_default();
+        self.read(&granted, "tools".into()).await?;
+        Ok(Response::new(ListToolsResponse { tools, next_cursor }))
+    }
+
+    async fn invoke(&self, request: Request<InvokeRequest>) -> Result<Response<InvokeResponse>, Status> {
+        let entry = enter(request)?;
+        Ok(Response::new(self.0.calls.invoke(entry.caller, entry.message).await?))
+    }
+
+    async fn invoke_stream(&self, request: Request<InvokeRequest>) -> Result<Response<Parts>, Status> {
+        let entry = enter(request)?;
+        let parts = self.0.calls.invoke_stream(entry.caller, entry.message);
+        Ok(Response::new(Box::pin(parts.map(|part| part.map_err(Status::from)))))
+    }
+
+    async fn cancel_invocation(
+        &self,
+        request: Request<CancelInvocationRequest>,
+    ) -> Result<Response<CancelInvocationResponse>, Status> {
+        let entry = enter(request)?;
+        let (granted, info) = self.session(&entry, &entry.message.session_id).await?;
+        let invocation = &entry.message.invocation_id;
+        let cancelled = self.0.sessions.cancel(info.tenant, info.id, invocation).await;
+        let was_running = cancelled.map_err(Error::from)?;
+        let mut event =
+            granted.event(EventType::ToolInvocation, Outcome::Success, format!("session:{}", info.id));
+        event.session = Some(info.id);
+        event.details.invocation_id = invocation.chars().take(64).collect();
+        self.0.recorder.append(vec![event]).await.map_err(Error::from)?;
+        Ok(Response::new(CancelInvocationResponse { was_running }))
+    }
+
+    async fn get_invocation(
+        &self,
+        request: Request<GetInvocationRequest>,
+    ) -> Result<Response<Invocation>, Status> {
+        let entry = enter(request)?;
+        let (granted, info) = self.session(&entry, &entry.message.session_id).await?;
+        self.read(&granted, format!("session:{}", info.id)).await?;
+        let outcome = self.0.calls.outcome(info.tenant, info.id, &entry.message.invocation_id).await?;
+        Ok(Response::new(outcome))
+    }
+
+    async fn resolve_invocation(
+        &self,
+        request: Request<ResolveInvocationRequest>,
+    ) -> Result<Response<Invocation>, Status> {
+        let entry = enter(request)?;
+        let (granted, info) = self.session(&entry, &entry.message.session_id).await?;
+        let asked = &entry.message;
+        let resolved = self.0.calls.resolve(
+            &granted,
+            info.id,
+            &asked.invocation_id,
+            asked.status(),
+            &asked.justification,
+        );
+        Ok(Response::new(resolved.await?))
+    }
+
+    async fn authorize_tool_call(
+        &self,
+        request: Request<AuthorizeToolCallRequest>,
+    ) -> Result<Response<AuthorizeToolCallResponse>, Status> {
+        let entry = enter(request)?;
+        agrees(&entry.caller, entry.message.security_context.as_ref())?;
+        Ok(Response::new(self.0.calls.authorize_local(entry.caller, entry.message).await?))
+    }
+
+    async fn log_tool_result(
+        &self,
+        request: Request<LogToolResultRequest>,
+    ) -> Result<Response<LogToolResultResponse>, Status> {
+        let entry = enter(request)?;
+        // Deny by default holds here too: the right is asked for before anything is looked up.
+        self.session(&entry, &entry.message.session_id).await?;
+        Ok(Response::new(self.0.calls.log_local(entry.caller, entry.message).await?))
+    }
+}
