@@ -156,6 +156,13 @@ impl Snapshot {
         roles
     }
 
+    /// Returns which stored policies this build can't read or no longer accepts, and why; for the log. While there are any,
+    /// everything is denied but listing, reading and deleting policies.
+    #[must_use]
+    pub fn unusable(&self) -> &[String] {
+        &self.broken
+    }
+
     /// Returns every role that a principal has at `now`, inherited ones included, each once.
     pub(crate) fn closure_of(&self, principal: PrincipalId, now: Timestamp) -> Vec<&RoleName> {
         let mut found: Vec<&RoleName> = Vec::new();
