@@ -29,11 +29,25 @@ pub(crate) struct Arguments {
 
 #[derive(Debug)]
 pub(crate) enum Message {
-    Begin { principal: PrincipalId, invocation: Arc<str>, digest: [u8; 32], reply: Reply<Result<Begun, Error>> },
-    Finish { invocation: Arc<str>, ticket: Ticket },
-    Cancel { invocation: Arc<str>, reply: Reply<bool> },
+    Begin {
+        principal: PrincipalId,
+        invocation: Arc<str>,
+        digest: [u8; 32],
+        reply: Reply<Result<Begun, Error>>,
+    },
+    Finish {
+        invocation: Arc<str>,
+        ticket: Ticket,
+    },
+    Cancel {
+        invocation: Arc<str>,
+        reply: Reply<bool>,
+    },
     CancelAll,
-    Destroy { force: bool, reply: Reply<Result<usize, Error>> },
+    Destroy {
+        force: bool,
+        reply: Reply<Result<usize, Error>>,
+    },
     EndFailed,
     End,
     Renewed(Timestamp),

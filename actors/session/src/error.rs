@@ -86,7 +86,9 @@ impl Error {
         Some(match self {
             Self::Invalid => "create a new session: AgentService.CreateSession",
             Self::OtherArguments => "choose a new invocation_id for every call",
-            Self::CallsRunning { .. } => "wait for them, or destroy the session with force, which cancels them",
+            Self::CallsRunning { .. } => {
+                "wait for them, or destroy the session with force, which cancels them"
+            }
             Self::NotOpen => "look at the outcome first: AgentService.GetInvocation",
             _ => return None,
         })

@@ -20,7 +20,10 @@ impl Metrics {
             live: IntGauge::new("aesp_session_actors", "Sessions in memory.")?,
             created: IntCounter::new("aesp_session_created_total", "Sessions created.")?,
             ended: IntCounterVec::new(Opts::new("aesp_session_ended_total", "Sessions ended."), &["reason"])?,
-            activations: IntCounter::new("aesp_session_activations_total", "Sessions read back into memory.")?,
+            activations: IntCounter::new(
+                "aesp_session_activations_total",
+                "Sessions read back into memory.",
+            )?,
         };
         registry.register(Box::new(metrics.live.clone()))?;
         registry.register(Box::new(metrics.created.clone()))?;

@@ -24,15 +24,13 @@ impl Sessions {
         let fence = context.shards.fence(session).ok_or(Error::Invalid)?;
         let tenancy = self.tenancy(tenant).await?;
         let now = self.now();
-        let event = origin.event(
-            &context.entropy,
-            (tenant, session),
-            (EventType::SystemEvent, "session.renew"),
-            "",
-        );
+        let event =
+            origin.event(&context.entropy, (tenant, session), (EventType::SystemEvent, "session.renew"), "");
         let recorded = context.recorder.record_for(tenant, move |tx| {
             let event = event.clone();
-            Box::pin(async move { Ok::<_, Error>((extend(tx, fence, (tenant, session), now).await?, vec![event])) })
+            Box::pin(async move {
+                Ok::<_, Error>((extend(tx, fence, (tenant, session), now).await?, vec![event]))
+            })
         });
         let row: SessionRow = recorded.await?;
         tenancy.due(row.expires_at);

@@ -171,7 +171,12 @@ impl Sessions {
     ///
     /// # Errors
     /// [`Error::Invalid`] if the session does not live, or the store's.
-    pub async fn cancel(&self, tenant: TenantId, session: SessionId, invocation: &str) -> Result<bool, Error> {
+    pub async fn cancel(
+        &self,
+        tenant: TenantId,
+        session: SessionId,
+        invocation: &str,
+    ) -> Result<bool, Error> {
         let invocation: Arc<str> = invocation.into();
         let ask = move |reply| Message::Cancel { invocation: invocation.clone(), reply };
         Ok(self.ask(tenant, session, ask).await?.1)
@@ -214,9 +219,10 @@ impl Sessions {
     fn info(&self, row: &SessionRow) -> Info {
         let now = self.now();
         let live = self.0.live.get(&(row.tenant, row.id)).map(|cell| cell.clone());
-        let in_flight = live.as_ref().and_then(|cell| cell.get()).map_or(0, |live| {
-            live.shared.in_flight.load(std::sync::atomic::Ordering::Relaxed)
-        });
+        let in_flight = live
+            .as_ref()
+            .and_then(|cell| cell.get())
+            .map_or(0, |live| live.shared.in_flight.load(std::sync::atomic::Ordering::Relaxed));
         Info::new(row, in_flight, now)
     }
 

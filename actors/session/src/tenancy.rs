@@ -48,7 +48,8 @@ impl Sessions {
         let tenancy = match found {
             Some(tenancy) => tenancy,
             None => {
-                let new = || Arc::new(Tenancy { counted: OnceCell::new(), next_due: AtomicI64::new(i64::MAX) });
+                let new =
+                    || Arc::new(Tenancy { counted: OnceCell::new(), next_due: AtomicI64::new(i64::MAX) });
                 self.0.tenancies.entry(tenant).or_insert_with(new).clone()
             }
         };

@@ -1,1 +1,431 @@
-//! tests
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use aesp_audit::Recorder;
+use aesp_proto::{
+    Entropy, ErrorCode, ManualClock, PrincipalId, SessionId, TenantId, Timestamp, v1::SessionStatus,
+};
+use aesp_storage::Store;
+use aesp_supervision::Supervisor;
+use aesp_tenant::{NewTenant, Quotas, Snapshot, Tenants};
+use prometheus::Registry;
+
+use crate::{
+    Begin, Context, Error, Metrics, NewSession, Options, Origin, Outcome, OutcomeRow, OutcomeState, Payload,
+    Running, Scope, SessionInfo, Sessions, Settled, Shards, read_outcome, resolve, rows::Due, write_intent,
+    write_outcome,
+};
+
+const ALICE: PrincipalId = PrincipalId::from_bytes([1; 16]);
+const MALLORY: PrincipalId = PrincipalId::from_bytes([2; 16]);
+const START: Timestamp = Timestamp(1_000_000);
+
+/// A node with one tenant.
+struct Node {
+    store: Store,
+    clock: Arc<ManualClock>,
+    tenants: Tenants,
+    sessions: Sessions,
+    tenant: TenantId,
+}
+
+impl Node {
+    async fn new() -> Self {
+        let store = Store::for_tests();
+        let quotas = Quotas { sessions: 5, ..Quotas::default() };
+        let id = TenantId::from_bytes([7; 16]);
+        let run = store.run(move |tx| {
+            Box::pin(async move {
+                let (name, display_name) = ("acme".into(), String::new());
+                let new = NewTenant { id, name, display_name, quotas, metadata: BTreeMap::new() };
+                aesp_tenant::create(tx, new, START).await
+            })
+        });
+        run.await.unwrap();
+        Self::on(store, Arc::new(ManualClock::new(START))).await
+    }
+
+    /// Starts a node on a store that there is, as after a restart.
+    async fn on(store: Store, clock: Arc<ManualClock>) -> Self {
+        let registry = Registry::new();
+        let supervision = aesp_supervision::Metrics::new(&registry).unwrap();
+        let supervisor = Supervisor::root("test", supervision).await.unwrap();
+        let tenants = Tenants::new(supervisor.clone(), aesp_tenant::Metrics::new(&registry).unwrap());
+        let entropy = Entropy::from_system();
+        let started =
+            Recorder::start(store.clone(), clock.clone(), entropy.clone(), Default::default()).await;
+        let (recorder, _duty) = started.unwrap();
+        let claim = store.run(|tx| Box::pin(async move { tx.claim_shards(1).await }));
+        let shards = Shards::all(claim.await.unwrap());
+        let metrics = Metrics::new(&registry).unwrap();
+        let context = Context {
+            store: store.clone(),
+            recorder,
+            tenants: tenants.clone(),
+            clock: clock.clone(),
+            entropy,
+            shards,
+            supervisor,
+            metrics,
+        };
+        let options = Options { sweep_every: Duration::from_millis(10), ..Options::default() };
+        let sessions = Sessions::start(context, options).await.unwrap();
+        Self { store, clock, tenants, sessions, tenant: TenantId::from_bytes([7; 16]) }
+    }
+
+    async fn snapshot(&self) -> Snapshot {
+        let tenant = self.tenant;
+        self.store.run(move |tx| Box::pin(Snapshot::load(tx, tenant))).await.unwrap()
+    }
+
+    async fn try_create(&self, ttl_seconds: u64) -> Result<SessionInfo, Error> {
+        let ttl = Some(Duration::from_secs(ttl_seconds));
+        let new = NewSession { principal: ALICE, suggested: None, metadata: BTreeMap::new(), ttl };
+        self.sessions.create(&self.snapshot().await, new, Origin::default()).await
+    }
+
+    async fn create(&self, ttl_seconds: u64) -> SessionId {
+        self.try_create(ttl_seconds).await.unwrap().id
+    }
+
+    async fn begin(&self, session: SessionId, invocation: &str, digest: u8) -> Result<Begin, Error> {
+        self.sessions.begin(self.tenant, session, ALICE, invocation, [digest; 32]).await
+    }
+
+    async fn run(&self, session: SessionId, invocation: &str) -> Running {
+        match self.begin(session, invocation, 1).await.unwrap() {
+            Begin::New(running) => running,
+            Begin::Join(_) => panic!("somebody runs it"),
+        }
+    }
+
+    async fn in_use(&self) -> u32 {
+        self.tenants.usage(self.tenant).await.unwrap().sessions
+    }
+
+    async fn status(&self, session: SessionId) -> Option<SessionStatus> {
+        self.sessions.find(self.tenant, session).await.unwrap().map(|info| info.status)
+    }
+
+    /// Counts the records of one action.
+    async fn recorded(&self, action: &str) -> usize {
+        let query = aesp_audit::Query::new(self.tenant);
+        let page = aesp_audit::query(&self.store, &query).await.unwrap();
+        page.events.iter().filter(|event| event.action == action).count()
+    }
+}
+
+/// Waits until the condition holds.
+macro_rules! eventually {
+    ($condition:expr) => {
+        tokio::time::timeout(Duration::from_secs(20), async {
+            while !$condition {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+        .await
+        .expect(stringify!($condition))
+    };
+}
+
+#[tokio::test]
+async fn a_session_is_its_principals_and_its_tenants_only() {
+    let node = Node::new().await;
+    let session = node.create(60).await;
+    let stranger = node.sessions.begin(node.tenant, session, MALLORY, "a", [1; 32]).await;
+    assert_eq!(stranger.unwrap_err().code(), ErrorCode::SessionInvalid);
+    let elsewhere = TenantId::from_bytes([8; 16]);
+    assert!(node.sessions.get(elsewhere, session).await.is_err());
+    assert!(node.sessions.begin(elsewhere, session, ALICE, "a", [1; 32]).await.is_err());
+    assert_eq!(node.sessions.get(node.tenant, session).await.unwrap().principal, ALICE);
+    node.run(session, "a").await.finish();
+}
+
+#[tokio::test]
+async fn the_same_call_is_joined_and_another_under_its_id_is_refused() {
+    let node = Node::new().await;
+    let session = node.create(60).await;
+    let running = node.run(session, "a").await;
+    assert!(matches!(node.begin(session, "a", 2).await, Err(Error::OtherArguments)));
+    let Begin::Join(joined) = node.begin(session, "a", 1).await.unwrap() else { panic!("runs twice") };
+    let ended = tokio::spawn(joined.ended());
+    assert_eq!(node.sessions.get(node.tenant, session).await.unwrap().calls_in_flight, 1);
+    let cancelled = running.cancellation();
+    running.finish();
+    tokio::time::timeout(Duration::from_secs(5), ended).await.expect("is told").unwrap();
+    assert!(!cancelled.is_cancelled());
+    node.run(session, "a").await.finish();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_callers_one_runs_an_invocation_id() {
+    let node = Arc::new(Node::new().await);
+    let session = node.create(60).await;
+    for round in 0..20 {
+        let tasks: Vec<_> = (0..32)
+            .map(|_| {
+                let node = node.clone();
+                tokio::spawn(async move { node.begin(session, &format!("call-{round}"), 1).await.unwrap() })
+            })
+            .collect();
+        let mut begun = Vec::new();
+        for task in tasks {
+            begun.push(task.await.unwrap());
+        }
+        assert_eq!(begun.iter().filter(|begin| matches!(begin, Begin::New(_))).count(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_destroy_waits_for_calls_unless_it_is_forced() {
+    let node = Node::new().await;
+    let session = node.create(60).await;
+    let running = node.run(session, "a").await;
+    let refused = node.sessions.destroy(node.tenant, session, false, Origin::default()).await.unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::StateConflict);
+    assert!(!running.cancellation().is_cancelled());
+    assert_eq!(node.sessions.destroy(node.tenant, session, true, Origin::default()).await.unwrap(), 1);
+    tokio::time::timeout(Duration::from_secs(5), running.cancellation().cancelled())
+        .await
+        .expect("cancelled");
+    assert!(node.begin(session, "b", 1).await.is_err());
+    assert!(node.sessions.get(node.tenant, session).await.is_err());
+    assert_eq!(node.status(session).await, Some(SessionStatus::Destroyed));
+    assert_eq!((node.recorded("session.create").await, node.recorded("session.destroy").await), (1, 1));
+    assert_eq!(node.in_use().await, 0);
+    let twice = node.sessions.destroy(node.tenant, session, true, Origin::default()).await;
+    assert!(matches!(twice, Err(Error::Invalid)));
+    assert_eq!(node.in_use().await, 0);
+}
+
+#[tokio::test]
+async fn one_call_can_be_cancelled() {
+    let node = Node::new().await;
+    let session = node.create(60).await;
+    let (first, second) = (node.run(session, "a").await, node.run(session, "b").await);
+    assert!(node.sessions.cancel(node.tenant, session, "a").await.unwrap());
+    assert!(first.cancellation().is_cancelled() && !second.cancellation().is_cancelled());
+    first.finish();
+    eventually!(!node.sessions.cancel(node.tenant, session, "a").await.unwrap());
+}
+
+#[tokio::test]
+async fn an_expired_session_refuses_at_once_and_its_place_is_freed() {
+    let node = Node::new().await;
+    let session = node.create(60).await;
+    let running = node.run(session, "a").await;
+    node.clock.advance(Duration::from_secs(60));
+    assert!(node.begin(session, "b", 1).await.is_err());
+    assert!(node.sessions.get(node.tenant, session).await.is_err());
+    assert!(node.sessions.renew(node.tenant, session, Origin::default()).await.is_err());
+    tokio::time::timeout(Duration::from_secs(5), running.cancellation().cancelled())
+        .await
+        .expect("cancelled");
+    eventually!(node.recorded("session.expire").await == 1);
+    assert_eq!(node.status(session).await, Some(SessionStatus::Expired));
+    eventually!(node.in_use().await == 0);
+}
+
+#[tokio::test]
+async fn a_renewed_session_lives_its_time_again_but_not_beyond_the_longest() {
+    let node = Node::new().await;
+    let tenant = node.tenant;
+    let set = node.store.run(move |tx| {
+        let key = "sessions.max_lifetime_seconds";
+        Box::pin(async move { aesp_tenant::config_set(tx, tenant, key, "100", 0, (ALICE, START, "")).await })
+    });
+    set.await.unwrap();
+    let session = node.create(60).await;
+    node.run(session, "a").await.finish();
+    node.clock.advance(Duration::from_secs(30));
+    let renewed = node.sessions.renew(tenant, session, Origin::default()).await.unwrap();
+    assert_eq!(renewed.expires_at, START.plus(Duration::from_secs(90)));
+    node.clock.advance(Duration::from_secs(40));
+    // Past its first expiry; the actor in memory knows of the renewal.
+    node.run(session, "b").await.finish();
+    let renewed = node.sessions.renew(tenant, session, Origin::default()).await.unwrap();
+    assert_eq!(renewed.expires_at, START.plus(Duration::from_secs(100)));
+    node.clock.advance(Duration::from_secs(30));
+    assert!(node.sessions.renew(tenant, session, Origin::default()).await.is_err());
+    assert_eq!(node.recorded("session.renew").await, 2);
+}
+
+#[tokio::test]
+async fn an_idle_session_leaves_memory_and_comes_back() {
+    let node = Node::new().await;
+    let session = node.create(3_600).await;
+    let busy = node.create(3_600).await;
+    node.run(session, "a").await.finish();
+    let running = node.run(busy, "a").await;
+    assert_eq!(node.sessions.0.live.len(), 2);
+    node.clock.advance(Duration::from_secs(61));
+    eventually!(node.sessions.0.live.len() == 1);
+    assert!(node.sessions.0.live.contains_key(&(node.tenant, busy)), "a running call keeps its session");
+    node.run(session, "a").await.finish();
+    drop(running);
+}
+
+#[tokio::test]
+async fn a_session_that_is_not_there_costs_no_memory() {
+    let node = Node::new().await;
+    for seed in 0..100 {
+        let nobodys = SessionId::random(&Entropy::from_seed(seed));
+        assert!(node.sessions.get(node.tenant, nobodys).await.is_err());
+    }
+    assert!(node.sessions.0.live.is_empty());
+}
+
+#[tokio::test]
+async fn the_quota_counts_what_a_restarted_node_finds() {
+    let node = Node::new().await;
+    for _ in 0..4 {
+        node.create(3_600).await;
+    }
+    let ended = node.create(3_600).await;
+    assert!(matches!(node.try_create(60).await, Err(Error::Tenant(_))));
+    node.sessions.destroy(node.tenant, ended, false, Origin::default()).await.unwrap();
+
+    let node = Node::on(node.store.clone(), node.clock.clone()).await;
+    let fifth = node.create(60).await;
+    let refused = node.try_create(60).await.unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::QuotaExceeded);
+    assert_eq!(node.in_use().await, 5);
+    node.sessions.destroy(node.tenant, fifth, false, Origin::default()).await.unwrap();
+    node.create(60).await;
+}
+
+#[tokio::test]
+async fn an_older_owner_of_the_shard_can_write_nothing() {
+    let old = Node::new().await;
+    let session = old.create(3_600).await;
+    let running = old.run(session, "a").await;
+    let new = Node::on(old.store.clone(), old.clock.clone()).await;
+    assert!(old.try_create(60).await.is_err());
+    assert!(old.sessions.renew(old.tenant, session, Origin::default()).await.is_err());
+    assert!(old.sessions.destroy(old.tenant, session, true, Origin::default()).await.is_err());
+    let (tenant, fence) = (old.tenant, running.fence());
+    let write = old
+        .store
+        .run(move |tx| Box::pin(async move { write_outcome(tx, fence, tenant, session, &row("a")).await }));
+    assert!(matches!(write.await, Err(Error::Store(aesp_storage::Error::Fenced { .. }))));
+    new.run(session, "a").await.finish();
+    // The refused end left the session as it was.
+    assert_eq!(new.status(session).await, Some(SessionStatus::Active));
+}
+
+#[tokio::test]
+async fn ending_a_principals_sessions_cancels_and_spares_the_others() {
+    let node = Node::new().await;
+    let session = node.create(3_600).await;
+    let running = node.run(session, "a").await;
+    let new = NewSession { principal: MALLORY, suggested: None, metadata: BTreeMap::new(), ttl: None };
+    let others = node.sessions.create(&node.snapshot().await, new, Origin::default()).await.unwrap().id;
+    let scope = Scope::Principal(node.tenant, ALICE);
+    assert_eq!(node.sessions.end_all(scope, "revoked", Origin::default()).await.unwrap(), 1);
+    assert!(node.begin(session, "b", 1).await.is_err());
+    tokio::time::timeout(Duration::from_secs(5), running.cancellation().cancelled())
+        .await
+        .expect("cancelled");
+    assert_eq!(node.status(others).await, Some(SessionStatus::Active));
+    let (listed, next) = node.sessions.list(node.tenant, Some(MALLORY), None, 10).await.unwrap();
+    assert_eq!((listed.len(), listed[0].id, next), (1, others, None));
+    assert_eq!(node.sessions.end_all(Scope::Tenant(node.tenant), "", Origin::default()).await.unwrap(), 1);
+    assert_eq!(node.in_use().await, 0);
+}
+
+#[tokio::test]
+async fn a_suggested_id_is_taken_once_and_rights_that_changed_start_nothing() {
+    let node = Node::new().await;
+    let snapshot = node.snapshot().await;
+    let suggested = Some(SessionId::from_bytes([5; 16]));
+    let new = NewSession { principal: ALICE, suggested, metadata: BTreeMap::new(), ttl: None };
+    let first = node.sessions.create(&snapshot, new.clone(), Origin::default()).await.unwrap();
+    let second = node.sessions.create(&snapshot, new.clone(), Origin::default()).await.unwrap();
+    assert!(Some(first.id) == suggested && Some(second.id) != suggested);
+    let tenant = node.tenant;
+    node.store.run(move |tx| Box::pin(aesp_tenant::suspend(tx, tenant, ""))).await.unwrap();
+    let stale = node.sessions.create(&snapshot, new, Origin::default()).await;
+    assert!(matches!(stale, Err(Error::RightsChanged)));
+    assert_eq!(node.in_use().await, 2, "the refused one left its place");
+    assert!(node.try_create(0).await.is_err());
+}
+
+fn row(invocation: &str) -> OutcomeRow {
+    OutcomeRow {
+        invocation: invocation.into(),
+        tool: "tool".into(),
+        version: "1.0.0".into(),
+        arguments_digest: [1; 32],
+        state: OutcomeState::Intended,
+        dispatch: None,
+        written_at: START,
+        keep_until: START,
+    }
+}
+
+#[tokio::test]
+async fn an_outcome_goes_from_intent_to_an_end_once_and_is_purged_a_day_after_its_session() {
+    let node = Node::new().await;
+    let session = node.create(3_600).await;
+    let running = node.run(session, "a").await;
+    let (tenant, fence) = (node.tenant, running.fence());
+    let intend = || {
+        node.store
+            .run(move |tx| Box::pin(async move { write_intent(tx, fence, tenant, session, &row("a")).await }))
+    };
+    intend().await.unwrap();
+    let settle = || {
+        node.store.run(move |tx| {
+            let outcome = Outcome { settled: Settled::Succeeded, ..Outcome::default() };
+            Box::pin(async move { resolve(tx, fence, (tenant, session), "a", outcome, START).await })
+        })
+    };
+    assert!(matches!(settle().await.unwrap().state, OutcomeState::Resolved(_)));
+    assert!(matches!(settle().await, Err(Error::NotOpen)));
+    assert!(matches!(intend().await, Err(Error::NotOpen)));
+    let payload = Payload::of(vec![b'x'; 300_000].into());
+    let recorded = OutcomeRow {
+        state: OutcomeState::Recorded(Outcome { settled: Settled::Succeeded, payload, event: None }),
+        ..row("b")
+    };
+    let written = recorded.clone();
+    let write = node.store.run(move |tx| {
+        let written = written.clone();
+        Box::pin(async move { write_outcome(tx, fence, tenant, session, &written).await })
+    });
+    write.await.unwrap();
+    let read = || node.store.run(move |tx| Box::pin(read_outcome(tx, tenant, session, "b")));
+    assert_eq!(read().await.unwrap(), Some(recorded));
+    running.finish();
+    node.sessions.destroy(tenant, session, true, Origin::default()).await.unwrap();
+    node.clock.advance(Duration::from_secs(24 * 3_600 - 1));
+    assert!(read().await.unwrap().is_some());
+    node.clock.advance(Duration::from_secs(1));
+    eventually!(node.status(session).await.is_none());
+    assert_eq!(read().await.unwrap(), None);
+    assert!(node.sessions.due(tenant, &Due::PURGES, None, 10).await.unwrap().is_empty());
+}
+
+#[test]
+fn an_answer_above_a_mebibyte_is_kept_as_its_digest() {
+    assert!(Payload::of(vec![0; 1 << 20].into()).kept().is_some());
+    assert!(matches!(
+        Payload::of(vec![0; (1 << 20) + 1].into()),
+        Payload::Digest { size_bytes: 1_048_577, .. }
+    ));
+}
+
+/// Prints what beginning and finishing a call costs; run optimised and with `--no-capture`.
+#[tokio::test]
+async fn a_call_begins_and_finishes_within_microseconds() {
+    let node = Node::new().await;
+    let session = node.create(3_600).await;
+    const CALLS: u32 = 20_000;
+    let start = tokio::time::Instant::now();
+    for _ in 0..CALLS {
+        node.run(session, "a").await.finish();
+    }
+    let each = start.elapsed() / CALLS;
+    println!("begin and finish: {each:?}");
+    let bound = Duration::from_micros(if cfg!(debug_assertions) { 500 } else { 20 });
+    assert!(each < bound, "{each:?}");
+}

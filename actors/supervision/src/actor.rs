@@ -92,7 +92,11 @@ impl Actor for SupervisorActor {
         Ok(())
     }
 
-    async fn post_stop(&self, myself: ActorRef<Message>, state: &mut State) -> Result<(), ActorProcessingErr> {
+    async fn post_stop(
+        &self,
+        myself: ActorRef<Message>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
         for supervised in state.children.iter().rev() {
             supervised.child.down(true);
             if let Some(cell) = &supervised.running

@@ -24,7 +24,10 @@ impl Metrics {
             restarts: counter("aesp_actor_restarts_total", "Actors restarted after a crash.")?,
             panics: counter("aesp_actor_panics_total", "Panics caught in actors.")?,
             parks: counter("aesp_actor_parks_total", "Actors parked because their store was away.")?,
-            escalations: counter("aesp_actor_escalations_total", "Actors that crashed beyond their intensity.")?,
+            escalations: counter(
+                "aesp_actor_escalations_total",
+                "Actors that crashed beyond their intensity.",
+            )?,
         })
     }
 }

@@ -35,11 +35,7 @@ impl Actor for Child {
     type State = (u32, Vec<Reply<()>>);
     type Arguments = World;
 
-    async fn pre_start(
-        &self,
-        _: ActorRef<Message>,
-        world: World,
-    ) -> Result<Self::State, ActorProcessingErr> {
+    async fn pre_start(&self, _: ActorRef<Message>, world: World) -> Result<Self::State, ActorProcessingErr> {
         let away = world.outage.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         if away.is_ok() {
             return Err(Unavailable::because("the store is away"));

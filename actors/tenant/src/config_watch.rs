@@ -4,7 +4,11 @@ use aesp_proto::TenantId;
 use aesp_storage::{Store, revision_key};
 use futures::stream::{self, Stream};
 
-use crate::{Error, Value, config_store::since, key::{KEYS, Key}};
+use crate::{
+    Error, Value,
+    config_store::since,
+    key::{KEYS, Key},
+};
 
 /// A value that was, or is now, set.
 #[derive(Clone, Debug, PartialEq, Eq)]

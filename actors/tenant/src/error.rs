@@ -90,7 +90,9 @@ impl Error {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::NotFound | Self::UnknownKey(_) | Self::UnknownVersion { .. } => ErrorCode::NotFound,
-            Self::NameTaken | Self::Conflict { .. } | Self::VersionConflict { .. } => ErrorCode::StateConflict,
+            Self::NameTaken | Self::Conflict { .. } | Self::VersionConflict { .. } => {
+                ErrorCode::StateConflict
+            }
             Self::InvalidName | Self::Invalid(_) | Self::InvalidValue { .. } => ErrorCode::InvalidRequest,
             Self::Suspended | Self::Deleted => ErrorCode::TenantSuspended,
             Self::QuotaExceeded { .. } => ErrorCode::QuotaExceeded,
@@ -134,7 +136,9 @@ impl From<Error> for aesp_proto::Error {
                 if let Some(remedy) = error.remedy() {
                     refusal = refusal.remedy(remedy);
                 }
-                if let Error::QuotaExceeded { retry_after, .. } | Error::RateLimited { retry_after, .. } = error {
+                if let Error::QuotaExceeded { retry_after, .. } | Error::RateLimited { retry_after, .. } =
+                    error
+                {
                     refusal = refusal.retry_after(retry_after);
                 }
                 refusal

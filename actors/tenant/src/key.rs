@@ -72,7 +72,9 @@ impl Key {
     /// # Errors
     /// [`Error::UnknownKey`].
     pub fn find(name: &str) -> Result<&'static Self, Error> {
-        KEYS.iter().find(|key| key.name == name).ok_or_else(|| Error::UnknownKey(name.chars().take(64).collect()))
+        KEYS.iter()
+            .find(|key| key.name == name)
+            .ok_or_else(|| Error::UnknownKey(name.chars().take(64).collect()))
     }
 
     /// Tells whether the value is never read back.
@@ -101,7 +103,9 @@ impl Key {
                 let in_range = text.parse::<u64>().is_ok_and(|number| (min..=max).contains(&number));
                 (in_range, format!("must be a whole number from {min} to {max}"))
             }
-            Form::Choice(choices) => (choices.contains(&text), format!("must be one of {}", choices.join(", "))),
+            Form::Choice(choices) => {
+                (choices.contains(&text), format!("must be one of {}", choices.join(", ")))
+            }
             Form::Secret { max_bytes } => {
                 let fits = (1..=max_bytes).contains(&text.len()) && !text.chars().any(char::is_control);
                 (fits, format!("must have 1 to {max_bytes} bytes without control characters"))

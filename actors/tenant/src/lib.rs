@@ -28,11 +28,13 @@ pub use change::{
     NewTenant, create, create_platform, delete, get, list, resolve, resume, suspend, update_quotas,
 };
 pub use config::Config;
-pub use config_store::{Value, get as config_get, history as config_history, list as config_list,
-    rollback as config_rollback, set as config_set};
+pub use config_store::{
+    Value, get as config_get, history as config_history, list as config_list, rollback as config_rollback,
+    set as config_set,
+};
 pub use config_watch::{Change, changes as config_changes};
 pub use error::Error;
-pub use key::{Key, KEYS, RuntimeMode};
+pub use key::{KEYS, Key, RuntimeMode};
 pub use metrics::Metrics;
 pub use quotas::Quotas;
 pub use rows::{Status, TenantRow};

@@ -30,9 +30,7 @@ impl Status {
             (Self::Active, Transition::Suspend) => Ok(Self::Suspended),
             (Self::Suspended, Transition::Resume) => Ok(Self::Active),
             (Self::Active | Self::Suspended, Transition::Delete) => Ok(Self::Deleted),
-            (status, change) => {
-                Err(Error::Conflict { status: status.as_str(), change: change.participle() })
-            }
+            (status, change) => Err(Error::Conflict { status: status.as_str(), change: change.participle() }),
         }
     }
 

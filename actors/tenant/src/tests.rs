@@ -9,8 +9,8 @@ use secrecy::ExposeSecret;
 
 use crate::{
     Error, Metrics, NewTenant, Quotas, RuntimeMode, Snapshot, Status, Tenants, config_changes, config_get,
-    config_history, config_list, config_rollback, config_set, create, create_platform, delete, get, list, resolve,
-    resume, suspend, update_quotas,
+    config_history, config_list, config_rollback, config_set, create, create_platform, delete, get, list,
+    resolve, resume, suspend, update_quotas,
 };
 
 const NOW: Timestamp = Timestamp(1_000);
@@ -57,7 +57,8 @@ async fn a_tenant_is_found_by_name_and_id_and_its_name_is_never_given_again() {
     run(&store, |tx| Box::pin(create_platform(tx, NOW))).await.unwrap();
     let id = acme(&store).await;
     let by_name = run(&store, |tx| Box::pin(resolve(tx, "acme"))).await.unwrap();
-    let by_id = run(&store, move |tx| Box::pin(async move { resolve(tx, &id.to_string()).await })).await.unwrap();
+    let by_id =
+        run(&store, move |tx| Box::pin(async move { resolve(tx, &id.to_string()).await })).await.unwrap();
     assert_eq!((by_name, by_id), (Some(id), Some(id)));
     assert_eq!(run(&store, |tx| Box::pin(resolve(tx, "globex"))).await.unwrap(), None);
     let again = run(&store, |tx| Box::pin(create(tx, named("acme", 2), NOW))).await.unwrap_err();
@@ -134,9 +135,12 @@ async fn configuration_has_types_versions_and_a_way_back() {
     assert_eq!(loaded.config().runtime_mode(), RuntimeMode::Development);
     let stale = run(&store, move |tx| Box::pin(config_set(tx, id, TTL, "5", 1, (BY, NOW, "")))).await;
     assert!(matches!(stale, Err(Error::VersionConflict { current: 2, .. })));
-    let back = run(&store, move |tx| Box::pin(config_rollback(tx, id, TTL, 1, (BY, NOW, "too long")))).await.unwrap();
+    let back = run(&store, move |tx| Box::pin(config_rollback(tx, id, TTL, 1, (BY, NOW, "too long"))))
+        .await
+        .unwrap();
     assert_eq!((back.value.as_str(), back.version), ("60", 3));
-    let default = run(&store, move |tx| Box::pin(config_rollback(tx, id, TTL, 0, (BY, NOW, "")))).await.unwrap();
+    let default =
+        run(&store, move |tx| Box::pin(config_rollback(tx, id, TTL, 0, (BY, NOW, "")))).await.unwrap();
     assert!(default.is_default && default.value == "3600" && default.version == 4);
     let page = run(&store, move |tx| Box::pin(config_history(tx, id, TTL, None, 3))).await.unwrap();
     let versions = |page: &[crate::Value]| page.iter().map(|value| value.version).collect::<Vec<_>>();
@@ -153,7 +157,8 @@ async fn a_secret_is_used_and_never_read_back() {
     let id = acme(&store).await;
     set(&store, id, SECRET, "hush-canary").await.unwrap();
     set(&store, id, SECRET, "other-canary").await.unwrap();
-    let rolled = run(&store, move |tx| Box::pin(config_rollback(tx, id, SECRET, 1, (BY, NOW, "")))).await.unwrap();
+    let rolled =
+        run(&store, move |tx| Box::pin(config_rollback(tx, id, SECRET, 1, (BY, NOW, "")))).await.unwrap();
     let got = run(&store, move |tx| Box::pin(config_get(tx, id, SECRET))).await.unwrap();
     let all = run(&store, move |tx| Box::pin(config_list(tx, id))).await.unwrap();
     let history = run(&store, move |tx| Box::pin(config_history(tx, id, SECRET, None, 10))).await.unwrap();
