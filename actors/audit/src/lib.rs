@@ -12,6 +12,8 @@ mod error;
 mod event;
 mod export;
 mod flush;
+#[cfg(test)]
+mod golden;
 mod key;
 mod leaf;
 mod line;
