@@ -30,6 +30,12 @@ pub(crate) enum Remedy {
 
 impl Entry {
     pub(crate) fn new(policy: Policy, source: Arc<str>) -> Self {
+        let needs = Needs::of(&policy);
+        Self::reading(needs, policy, source)
+    }
+
+    /// Makes an entry of a policy whose reads are known.
+    pub(crate) fn reading(needs: Needs, policy: Policy, source: Arc<str>) -> Self {
         let note = |key: &str| policy.annotation(key).map(Arc::from);
         let (obligation, remedy) = match policy.effect() {
             Effect::Permit => (note("obligation"), None),
@@ -37,7 +43,7 @@ impl Entry {
                 (None, note("step_up").map(Remedy::StepUp).or_else(|| note("approval").map(Remedy::Approval)))
             }
         };
-        Self { obligation, remedy, needs: Needs::of(&policy), policy, source }
+        Self { obligation, remedy, needs, policy, source }
     }
 }
 

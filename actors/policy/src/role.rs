@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Error,
     index::Entry,
+    needs::Needs,
     schema::{ActionIndex, Target, Vocabulary, uid, vocabulary},
 };
 
@@ -152,7 +153,9 @@ impl Role {
                 let id = PolicyId::new(format!("{source}#{}", entries.len()));
                 let text = permit(&role, &actions, &extent, names);
                 let policy = Policy::parse(Some(id), text).map_err(|e| Error::Invalid(e.to_string()))?;
-                entries.push(Entry::new(policy, source.clone()));
+                // The only condition that a grant may have compares the session's owner.
+                let needs = Needs { attributes: extent == Extent::OwnSessions, ..Needs::default() };
+                entries.push(Entry::reading(needs, policy, source.clone()));
             }
         }
         Ok(entries)

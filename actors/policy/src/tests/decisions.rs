@@ -313,3 +313,12 @@ fn what_a_decision_sees_is_what_the_published_schema_says() {
             .expect("request conforms");
     }
 }
+
+#[test]
+fn what_grants_are_said_to_read_is_what_they_read() {
+    let snapshot = snapshot(git_user(), vec![], vec![]);
+    assert!(snapshot.index.entries().count() > 5);
+    for entry in snapshot.index.entries() {
+        assert_eq!(entry.needs, Needs::of(&entry.policy), "{}", entry.policy);
+    }
+}
