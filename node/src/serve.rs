@@ -154,3 +154,6 @@ impl Node {
 async fn listen_on(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("can't listen on {address} ({key})"))
 }
+
+#[cfg(test)]
+mod tests;

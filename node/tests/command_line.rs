@@ -5,14 +5,14 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 use assert_cmd::Command;
 
 fn aesp(folder: &Path) -> Command {
-    let mut command = Command::cargo_bin("aesp").unwrap();
+    let mut command = Command::cargo_bin("aesp").expect("was built");
     command.current_dir(folder).env_clear().env("HOME", folder);
     command
 }
 
 fn texts(command: &mut Command) -> (Option<i32>, String, String) {
-    let output = command.output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let output = command.output().expect("runs");
+    let text = |bytes| String::from_utf8(bytes).expect("is text");
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
