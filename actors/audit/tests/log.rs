@@ -1,4 +1,5 @@
 //! The log as its users meet it: durable changes, exports that verify, failures that stay alone.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also outside of its function")]
 
 use std::{sync::Arc, time::Duration};
 
