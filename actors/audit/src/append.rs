@@ -139,16 +139,19 @@ impl<'a> Growth<'a> {
         for event in events {
             let (writer, timestamp) = (self.batch.chains.writer, self.timestamp);
             let grown = self.chain(tx, event.tenant).await?;
-            let index = u16::try_from(grown.leaves.len()).ok().filter(|index| usize::from(*index) < MAX_EVENTS);
+            let index =
+                u16::try_from(grown.leaves.len()).ok().filter(|index| usize::from(*index) < MAX_EVENTS);
             let index = index.ok_or(Refusal::Event(Error::TooManyEvents(grown.leaves.len())))?;
             let place = Place { writer, sequence: grown.link.next_sequence + u64::from(index), timestamp };
             let leaf = leaf::encode(event, place, &grown.keys).map_err(Refusal::Event)?;
             let size = leaf.len();
             grown.leaves.push(leaf_hash(&leaf));
-            tx.set_versionstamped_key(&grown.prefix, &index.to_be_bytes(), &leaf).map_err(|error| match error {
-                StoreError::TooLarge { .. } => Refusal::Event(error.into()),
-                error => Refusal::Store(error),
-            })?;
+            tx.set_versionstamped_key(&grown.prefix, &index.to_be_bytes(), &leaf).map_err(
+                |error| match error {
+                    StoreError::TooLarge { .. } => Refusal::Event(error.into()),
+                    error => Refusal::Store(error),
+                },
+            )?;
             self.events += 1;
             self.bytes += KEY_BYTES + size;
         }

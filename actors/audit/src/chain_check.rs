@@ -52,7 +52,8 @@ impl OpenBatch {
                 "the event was changed or inserted"
             });
         }
-        let leaf = leaf.filter(|leaf| leaf.encode_to_vec() == bytes).ok_or("the event is not in its fixed form")?;
+        let leaf =
+            leaf.filter(|leaf| leaf.encode_to_vec() == bytes).ok_or("the event is not in its fixed form")?;
         if leaf.format != leaf::FORMAT {
             return Err("the event has another format");
         }
@@ -106,11 +107,14 @@ pub(crate) fn batch(
         return Err(fault("the batch does not continue its chain: one is missing, doubled or replaced"));
     }
     check_signature(&proof, keys).map_err(fault)?;
-    let hashes: Option<Vec<Hash>> = line.leaf_hashes.iter().map(|hash| hash.0.as_slice().try_into().ok()).collect();
+    let hashes: Option<Vec<Hash>> =
+        line.leaf_hashes.iter().map(|hash| hash.0.as_slice().try_into().ok()).collect();
     let hashes = hashes.ok_or_else(|| fault("a leaf hash is not one"))?;
     let last_sequence = end.last_sequence + u64::from(link.count);
-    let same = hashes.len() == link.count as usize && Tree::new(hashes.clone()).root().as_slice() == link.leaves_root;
-    let fault = (!same).then(|| format!("not the events that the node signed (numbers {next} to {last_sequence})"));
+    let same = hashes.len() == link.count as usize
+        && Tree::new(hashes.clone()).root().as_slice() == link.leaves_root;
+    let fault =
+        (!same).then(|| format!("not the events that the node signed (numbers {next} to {last_sequence})"));
     let open = OpenBatch { writer, first_sequence: next, hashes, seen: 0, fault };
     Ok((open, ChainEnd { last_sequence, head: batch::head(&proof.batch) }))
 }

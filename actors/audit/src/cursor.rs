@@ -29,8 +29,9 @@ pub(crate) fn decode(query: &Query, cursor: &str) -> Result<Position, Error> {
 /// Identifies all of the query but its cursor and limit.
 fn fingerprint(query: &Query) -> [u8; QUERY_BYTES] {
     let Query { tenant, start, end, kinds, principal, session, outcome, action, newest_first, .. } = query;
-    let text =
-        format!("{tenant} {start:?} {end:?} {kinds:?} {principal:?} {session:?} {outcome:?} {action:?} {newest_first}");
+    let text = format!(
+        "{tenant} {start:?} {end:?} {kinds:?} {principal:?} {session:?} {outcome:?} {action:?} {newest_first}"
+    );
     let mut out = [0; QUERY_BYTES];
     out.copy_from_slice(&sha256(&[text.as_bytes()])[..QUERY_BYTES]);
     out

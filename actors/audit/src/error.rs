@@ -76,8 +76,12 @@ impl Error {
             Self::Parked { .. } | Self::NotCommitted { .. } | Self::TimedOut | Self::Stopped | Self::Lost => {
                 ErrorCode::ServiceUnavailable
             }
-            Self::EventTooLarge { .. } | Self::TooManyEvents(_) | Self::TooLarge | Self::InvalidCursor => ErrorCode::InvalidRequest,
-            Self::Panicked(_) | Self::Damaged(_) | Self::Key(_) | Self::Metrics(_) => ErrorCode::InternalError,
+            Self::EventTooLarge { .. } | Self::TooManyEvents(_) | Self::TooLarge | Self::InvalidCursor => {
+                ErrorCode::InvalidRequest
+            }
+            Self::Panicked(_) | Self::Damaged(_) | Self::Key(_) | Self::Metrics(_) => {
+                ErrorCode::InternalError
+            }
             Self::Store(_) => ErrorCode::ServiceUnavailable,
         }
     }
@@ -98,11 +102,17 @@ impl From<Error> for aesp_proto::Error {
                 let Error::Store(cause) = error else { unreachable!("matched above") };
                 return cause.into();
             }
-            Error::Overloaded { retry_after } => ("the Host has too many requests in hand", Some(*retry_after)),
-            Error::Parked { retry_after } => ("the audit log cannot be written at present", Some(*retry_after)),
+            Error::Overloaded { retry_after } => {
+                ("the Host has too many requests in hand", Some(*retry_after))
+            }
+            Error::Parked { retry_after } => {
+                ("the audit log cannot be written at present", Some(*retry_after))
+            }
             _ if error.is_retryable() => ("the audit log cannot be written at present", Some(soon)),
             Error::InvalidCursor => ("the cursor does not belong to this query", None),
-            Error::EventTooLarge { .. } | Error::TooManyEvents(_) | Error::TooLarge => ("the audit record is too large", None),
+            Error::EventTooLarge { .. } | Error::TooManyEvents(_) | Error::TooLarge => {
+                ("the audit record is too large", None)
+            }
             _ => return Self::internal(error),
         };
         let answer = Self::new(code, text).because(error);

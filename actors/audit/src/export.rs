@@ -99,10 +99,11 @@ impl Export {
         }
         let part = self.read().await?;
         for (proof, leaves) in part.commits {
-            self.after = leaves.iter().map(|(key, _)| key).chain(proof.iter().map(|(key, _)| key)).fold(
-                self.after,
-                |after, key| after.max(rows::commit(key)),
-            );
+            self.after = leaves
+                .iter()
+                .map(|(key, _)| key)
+                .chain(proof.iter().map(|(key, _)| key))
+                .fold(self.after, |after, key| after.max(rows::commit(key)));
             trailer.write(&mut out, proof, &leaves, &part.keys)?;
         }
         self.digest.update(&out);
@@ -190,11 +191,18 @@ async fn read(
 
 impl Trailer {
     /// Writes the lines of one commit, and counts them.
-    fn write(&mut self, out: &mut Vec<u8>, batch: Option<Row>, leaves: &[Row], keys: &Keys) -> Result<(), Error> {
+    fn write(
+        &mut self,
+        out: &mut Vec<u8>,
+        batch: Option<Row>,
+        leaves: &[Row],
+        keys: &Keys,
+    ) -> Result<(), Error> {
         if let Some((key, proof)) = batch {
             let decoded = AuditBatchProof::decode(proof.as_ref()).map_err(|_| Error::Damaged("a proof"))?;
             let link = AuditBatch::decode(decoded.batch.as_slice()).map_err(|_| Error::Damaged("a batch"))?;
-            let writer = WriterId::from_slice(&link.writer_id).map_err(|_| Error::Damaged("a batch's writer"))?;
+            let writer =
+                WriterId::from_slice(&link.writer_id).map_err(|_| Error::Damaged("a batch's writer"))?;
             let last_sequence = (link.first_sequence + u64::from(link.count)).saturating_sub(1);
             self.chains.insert(writer, ChainEnd { last_sequence, head: batch::head(&decoded.batch) });
             self.batches += 1;

@@ -7,12 +7,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use crate::{
-    Error, Refused,
-    queue::Queue,
-    refused::Refusals,
-    unit::Events,
-};
+use crate::{Error, Refused, queue::Queue, refused::Refusals, unit::Events};
 
 /// Events of one unit.
 const UNIT_EVENTS: usize = 256;

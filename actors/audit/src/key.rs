@@ -69,12 +69,14 @@ impl NodeKey {
 
     /// Returns the key of this seed.
     pub(crate) fn from_seed(seed: &[u8]) -> Result<Self, Error> {
-        let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| Error::Key("its seed is not one"))?;
+        let pair =
+            Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| Error::Key("its seed is not one"))?;
         Self::new(pair)
     }
 
     fn new(pair: Ed25519KeyPair) -> Result<Self, Error> {
-        let public = pair.public_key().as_ref().try_into().map_err(|_| Error::Key("its public half is not one"))?;
+        let public =
+            pair.public_key().as_ref().try_into().map_err(|_| Error::Key("its public half is not one"))?;
         let public = PublicKey(public);
         Ok(Self { pair, id: public.id(), public })
     }

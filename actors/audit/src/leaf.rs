@@ -89,7 +89,8 @@ pub(crate) fn leaf(event: &Event, place: Place, sealed: Vec<u8>, sealed_key_id: 
 
 /// Returns the sensitive part, with `digest` in place of arguments and result.
 pub(crate) fn plaintext(details: &Details, digest: impl Fn(&[u8]) -> Vec<u8>) -> AuditSealed {
-    let field = |(key, value): &(String, String)| Field { key: cut(key, TEXT_BYTES), value: cut(value, VALUE_BYTES) };
+    let field =
+        |(key, value): &(String, String)| Field { key: cut(key, TEXT_BYTES), value: cut(value, VALUE_BYTES) };
     AuditSealed {
         resource: cut(&details.resource, TEXT_BYTES),
         source_ip: cut(&details.source_ip, TEXT_BYTES),
@@ -98,7 +99,12 @@ pub(crate) fn plaintext(details: &Details, digest: impl Fn(&[u8]) -> Vec<u8>) ->
         reason: cut(&details.reason, TEXT_BYTES),
         correlation_id: cut(&details.correlation_id, TEXT_BYTES),
         invocation_id: cut(&details.invocation_id, TEXT_BYTES),
-        policy_violations: details.policy_violations.iter().take(ENTRIES).map(|p| cut(p, TEXT_BYTES)).collect(),
+        policy_violations: details
+            .policy_violations
+            .iter()
+            .take(ENTRIES)
+            .map(|p| cut(p, TEXT_BYTES))
+            .collect(),
         risk_score: details.risk_score,
         arguments_digest: details.arguments.as_deref().map(&digest).unwrap_or_default(),
         result_digest: details.result.as_deref().map(&digest).unwrap_or_default(),

@@ -145,7 +145,8 @@ impl From<AuditEvent> for View {
             ("on_behalf_of", event.on_behalf_of),
         ];
         let present = texts.into_iter().filter(|(_, text)| !text.is_empty());
-        let mut rest: BTreeMap<_, serde_json::Value> = present.map(|(name, text)| (name, text.into())).collect();
+        let mut rest: BTreeMap<_, serde_json::Value> =
+            present.map(|(name, text)| (name, text.into())).collect();
         if !event.metadata.is_empty() {
             let sorted: BTreeMap<_, _> = event.metadata.into_iter().collect();
             rest.insert("metadata", sorted.into_iter().collect());

@@ -50,16 +50,21 @@ impl Metrics {
     fn new() -> Result<Self, prometheus::Error> {
         let units = HistogramOpts::new("aesp_audit_commit_units", "Units in one commit of the audit writer.")
             .buckets(prometheus::exponential_buckets(1.0, 4.0, 7)?);
-        let seconds = HistogramOpts::new("aesp_audit_commit_seconds", "Time of one commit of the audit writer.")
-            .buckets(prometheus::exponential_buckets(0.000_5, 2.0, 14)?);
-        let refused = Opts::new("aesp_audit_refused_units_total", "Units that the audit writer did not take on.");
+        let seconds =
+            HistogramOpts::new("aesp_audit_commit_seconds", "Time of one commit of the audit writer.")
+                .buckets(prometheus::exponential_buckets(0.000_5, 2.0, 14)?);
+        let refused =
+            Opts::new("aesp_audit_refused_units_total", "Units that the audit writer did not take on.");
         let counter = |name: &str, help: &str| IntCounter::new(name, help);
         Ok(Self {
             events: counter("aesp_audit_events_total", "Events written durably.")?,
             commits: counter("aesp_audit_commits_total", "Commits of the audit writer.")?,
             commit_units: Histogram::with_opts(units)?,
             commit_seconds: Histogram::with_opts(seconds)?,
-            commit_failures: counter("aesp_audit_commit_failures_total", "Commits that failed with all their units.")?,
+            commit_failures: counter(
+                "aesp_audit_commit_failures_total",
+                "Commits that failed with all their units.",
+            )?,
             queue_depth: IntGauge::new("aesp_audit_queue_units", "Units that wait for the audit writer.")?,
             failed_units: counter("aesp_audit_failed_units_total", "Units that failed by themselves.")?,
             refused_units: IntCounterVec::new(refused, &["reason"])?,

@@ -98,11 +98,8 @@ impl Recorder {
             closed,
         };
         let writer = Writer::new(store, Arc::clone(&queue), clock, entropy, key, options);
-        let duty = Duty {
-            writer: tokio::spawn(writer.supervise()),
-            flusher: tokio::spawn(flusher.run()),
-            closing,
-        };
+        let duty =
+            Duty { writer: tokio::spawn(writer.supervise()), flusher: tokio::spawn(flusher.run()), closing };
         Ok((Self { inner: Arc::new(Inner { queue, refusals, public_key, metrics }) }, duty))
     }
 

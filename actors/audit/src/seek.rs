@@ -14,7 +14,9 @@ pub(crate) async fn seek(tx: &Transaction, range: &Range, at: Timestamp) -> Resu
     let one = |reverse| range.clone().limit(1).reverse(reverse).snapshot(true);
     let first = tx.range_raw(one(false)).await?;
     let last = tx.range_raw(one(true)).await?;
-    let (Some((first, _)), Some((last, _))) = (first.first(), last.first()) else { return Ok(range.end.clone()) };
+    let (Some((first, _)), Some((last, _))) = (first.first(), last.first()) else {
+        return Ok(range.end.clone());
+    };
     let prefix = first.slice(..first.len().saturating_sub(rows::POSITION_BYTES));
     let key = |number: u128| [prefix.as_ref(), &number.to_be_bytes()].concat();
     // INVARIANT: every event before `low` is too old; none at or after `high` need be looked at.

@@ -122,7 +122,9 @@ struct Verifier {
 
 impl Verifier {
     fn line(&mut self, bytes: &[u8], trusted: &[PublicKey]) -> Result<(), Fault> {
-        let Some(text) = bytes.strip_suffix(b"\n") else { return Err("the file is cut off within a line".into()) };
+        let Some(text) = bytes.strip_suffix(b"\n") else {
+            return Err("the file is cut off within a line".into());
+        };
         if self.complete {
             return Err("a line after the trailer".into());
         }

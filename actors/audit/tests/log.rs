@@ -3,9 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use aesp_audit::{
-    Details, Error, Event, Export, Options, Query, Recorder, Refused, Report, query, verify,
-};
+use aesp_audit::{Details, Error, Event, Export, Options, Query, Recorder, Refused, Report, query, verify};
 use aesp_proto::{
     Clock, Entropy, ManualClock, TenantId, Timestamp,
     v1::{EventType, Outcome},
@@ -61,8 +59,10 @@ impl World {
     }
 
     fn event(&self, tenant: TenantId, action: &str) -> Event {
-        let mut event = Event::new(&self.entropy, tenant, EventType::ToolInvocation, action, Outcome::Success);
-        event.details = Details { reason: "because".into(), source_ip: "192.0.2.1".into(), ..Details::default() };
+        let mut event =
+            Event::new(&self.entropy, tenant, EventType::ToolInvocation, action, Outcome::Success);
+        event.details =
+            Details { reason: "because".into(), source_ip: "192.0.2.1".into(), ..Details::default() };
         event
     }
 

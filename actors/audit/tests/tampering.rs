@@ -40,7 +40,8 @@ async fn make(seed: u64) -> Sample {
         for number in 0..4 {
             let event = |tenant| {
                 let action = format!("tool.invoke.{number}");
-                let mut event = Event::new(&entropy, tenant, EventType::ToolInvocation, action, Outcome::Success);
+                let mut event =
+                    Event::new(&entropy, tenant, EventType::ToolInvocation, action, Outcome::Success);
                 event.details = Details { reason: "r".into(), ..Details::default() };
                 event
             };
