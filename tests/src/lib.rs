@@ -1,1 +1,24 @@
-//! Tests across components.
+//! What the tests across components, the demonstration and the bench share: a real Host in a process of its own, tenants and
+//! accounts in it, Runtimes, and the bare relay that the Host is compared with.
+
+mod admin;
+mod binary;
+mod contracts;
+pub mod descriptors;
+mod host;
+pub mod peers;
+mod process;
+pub mod procfs;
+pub mod relay;
+mod runtime;
+mod tenant;
+mod wait;
+
+pub use admin::platform;
+pub use binary::aesp_binary;
+pub use contracts::{Contract, echo, object};
+pub use host::{Certificate, Host, HostOptions};
+pub use process::Process;
+pub use runtime::Worker;
+pub use tenant::{Account, Tenant};
+pub use wait::{DEADLINE, soon, until};

@@ -63,9 +63,11 @@ impl Relay {
         use host_frame::Frame as Host;
         let answer = match frame.frame {
             Some(runtime_frame::Frame::Result(result)) => {
-                let id = result.dispatch_id.get(8..16).and_then(|id| id.try_into().ok()).map(u64::from_be_bytes);
+                let id =
+                    result.dispatch_id.get(8..16).and_then(|id| id.try_into().ok()).map(u64::from_be_bytes);
                 let waiting = id.and_then(|id| self.0.pending.remove(&id));
-                let acknowledged = Host::Ack(aesp_proto::v1::ResultAck { dispatch_id: result.dispatch_id.clone() });
+                let acknowledged =
+                    Host::Ack(aesp_proto::v1::ResultAck { dispatch_id: result.dispatch_id.clone() });
                 if let Some((_, waiting)) = waiting {
                     // A caller that has gone needs no answer.
                     drop(waiting.send(result));
@@ -135,7 +137,10 @@ impl agent_service_server::AgentService for Relay {
         self.relay(request.into_inner()).await.map(Response::new)
     }
 
-    async fn get_session(&self, _: Request<aesp_proto::v1::GetSessionRequest>) -> Result<Response<Session>, Status> {
+    async fn get_session(
+        &self,
+        _: Request<aesp_proto::v1::GetSessionRequest>,
+    ) -> Result<Response<Session>, Status> {
         unused()
     }
     async fn list_sessions(

@@ -1,0 +1,1 @@
+//! Calls of any RPC, made from the descriptors alone.

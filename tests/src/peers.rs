@@ -1,0 +1,34 @@
+//! Where the real MCP servers are that the demonstration talks to. `scripts/install-peers` installs them.
+
+use std::{env, path::PathBuf};
+
+use anyhow::{Context, ensure};
+
+/// Returns a server of the usual collection, for example `mcp-server-git`.
+///
+/// # Errors
+/// When it is not installed.
+pub fn server(binary: &str) -> anyhow::Result<PathBuf> {
+    find("AESP_MCP_BIN", "mcp", binary)
+}
+
+/// Returns the SQLite server, which needs libraries of its own.
+///
+/// # Errors
+/// When it is not installed.
+pub fn sqlite() -> anyhow::Result<PathBuf> {
+    find("AESP_MCP_SQLITE_BIN", "mcp-sqlite", "mcp-server-sqlite")
+}
+
+fn find(variable: &str, folder: &str, binary: &str) -> anyhow::Result<PathBuf> {
+    let bin = match env::var_os(variable) {
+        Some(bin) => PathBuf::from(bin),
+        None => {
+            let home = PathBuf::from(env::var_os("HOME").context("HOME is not set")?);
+            home.join(".cache/aesp").join(folder).join("bin")
+        }
+    };
+    let path = bin.join(binary);
+    ensure!(path.is_file(), "{} is not there: run scripts/install-peers, or set {variable}", path.display());
+    Ok(path)
+}
