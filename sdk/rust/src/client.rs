@@ -204,6 +204,12 @@ impl Client {
         Ok(Session::new(self.clone(), session))
     }
 
+    /// Returns the authenticated channel, for generated clients of other services.
+    #[must_use]
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     pub(crate) fn entropy(&self) -> &Entropy {
         &self.entropy
     }
