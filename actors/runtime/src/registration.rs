@@ -56,6 +56,14 @@ impl Registrations {
         self.by_runtime.get(runtime_id).filter(|found| !found.revoked).cloned()
     }
 
+    /// Returns the tenants that Runtimes with this certificate identity may serve.
+    #[must_use]
+    pub fn tenants_of(&self, identity: &str) -> Vec<TenantId> {
+        let own =
+            self.by_runtime.values().filter(|found| !found.revoked && found.certificate_identity == identity);
+        own.flat_map(|found| found.tenants.iter().copied()).collect()
+    }
+
     /// Tells whether a certificate with this identity may be any Runtime at all.
     #[must_use]
     pub fn knows_identity(&self, identity: &str) -> bool {

@@ -13,11 +13,11 @@ use aesp_proto::{
         Session, agent_service_server,
     },
 };
-use aesp_session::{NewSession, Origin, SessionInfo};
+use aesp_session::{NewSession, SessionInfo};
 use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
-use super::{Context, Entry, enter};
+use super::{Context, Entry, enter, origin};
 
 /// Sessions, the catalogue as the caller may see it, and calls.
 pub(crate) struct Agent(pub(crate) Context);
@@ -49,19 +49,6 @@ impl Agent {
     async fn read(&self, granted: &Granted, resource: String) -> Result<(), Error> {
         let event = granted.event(EventType::DataAccess, Outcome::Success, resource);
         Ok(self.0.recorder.append(vec![event]).await?)
-    }
-}
-
-/// Says in the record who asked.
-fn origin(granted: &Granted) -> Origin {
-    let caller = granted.caller();
-    Origin {
-        principal: Some(caller.principal_id()),
-        decision: Some(granted.permit().decision()),
-        revision: granted.permit().revision(),
-        source_ip: caller.source().ip.map(|ip| ip.to_string()).unwrap_or_default(),
-        user_agent: caller.source().user_agent.clone(),
-        correlation_id: caller.source().correlation_id.clone(),
     }
 }
 
@@ -161,10 +148,7 @@ impl agent_service_server::AgentService for Agent {
         request: Request<ListToolsRequest>,
     ) -> Result<Response<ListToolsResponse>, Status> {
         let entry = enter(request)?;
-        let granted = match entry.message.session_id.as_str() {
-            "" => self.0.grant(&entry, "").await?,
-            id => self.session(&entry, id).await?.0,
-        };
+        let (granted, _) = self.session(&entry, &entry.message.session_id).await?;
         let page = entry.message.page.clone().unwrap_or_default();
         let limit = if page.limit == 0 { 100 } else { page.limit.min(1000) } as usize;
         let mut tools = self.0.calls.tools(&granted).await?;

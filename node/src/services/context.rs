@@ -1,14 +1,14 @@
 use std::sync::Arc;
 
 use aesp_audit::Recorder;
-use aesp_call::{Access, Authenticator, Caller, Calls, Granted, Source, Views};
-use aesp_identity::Tokens;
+use aesp_call::{Access, Authenticator, Caller, Calls, Granted, Source, View, Views};
+use aesp_identity::{Principal, Tokens};
 use aesp_proto::{
     Clock, Entropy, Error, ErrorCode, Operation, TenantId,
     v1::{EventType, Outcome},
 };
 use aesp_runtime::Runtimes;
-use aesp_session::Sessions;
+use aesp_session::{Origin, Sessions};
 use aesp_storage::{Store, Transaction};
 use aesp_tenant::Tenants;
 use futures::future::BoxFuture;
@@ -53,6 +53,19 @@ pub(crate) fn enter<T>(request: Request<T>) -> Result<Entry<T>, Status> {
 /// Takes the source of a request that needs no authentication.
 pub(crate) fn source<T>(request: &Request<T>) -> Source {
     request.extensions().get::<Source>().cloned().unwrap_or_default()
+}
+
+/// Says in the record who asked.
+pub(crate) fn origin(granted: &Granted) -> Origin {
+    let caller = granted.caller();
+    Origin {
+        principal: Some(caller.principal_id()),
+        decision: Some(granted.permit().decision()),
+        revision: granted.permit().revision(),
+        source_ip: caller.source().ip.map(|ip| ip.to_string()).unwrap_or_default(),
+        user_agent: caller.source().user_agent.clone(),
+        correlation_id: caller.source().correlation_id.clone(),
+    }
 }
 
 impl Context {
@@ -103,6 +116,22 @@ impl Context {
             .await?;
         self.apply(granted.tenant()).await?;
         Ok(value)
+    }
+
+    /// Finds a principal of the grant's tenant by name or id (empty is the caller), and records that it was looked up.
+    pub(crate) async fn principal(
+        &self,
+        granted: &Granted,
+        named: &str,
+    ) -> Result<(Arc<Principal>, Arc<View>), Error> {
+        let view = self.views.get(granted.tenant()).await?;
+        let own = granted.caller().principal_id().to_string();
+        let named = if named.is_empty() { own.as_str() } else { named };
+        let found = view.identity.by_name(named).cloned();
+        let event = granted.event(EventType::DataAccess, Outcome::Success, format!("principal:{named}"));
+        self.recorder.append(vec![event]).await?;
+        let principal = found.ok_or_else(|| Error::new(ErrorCode::NotFound, "there is no such principal"))?;
+        Ok((principal, view))
     }
 
     /// Makes a committed change hold: in every decision, in the limits, and for the Runtimes that are connected.

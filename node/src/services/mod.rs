@@ -1,16 +1,58 @@
 //! The gRPC services: each RPC authenticates in the guard, asks for its grant, and does one thing under it.
 
 mod agent;
+mod audit;
+mod authentication;
+mod authorization;
+mod catalog;
+mod configuration;
 mod context;
+mod identity;
+mod page;
+mod policy;
+mod registry;
+mod runtime;
+mod tenant;
 
-use aesp_proto::v1::agent_service_server::AgentServiceServer;
+use aesp_proto::v1::{
+    agent_service_server::AgentServiceServer, catalog_service_server::CatalogServiceServer,
+    enterprise_audit_service_server::EnterpriseAuditServiceServer,
+    enterprise_authentication_service_server::EnterpriseAuthenticationServiceServer,
+    enterprise_authorization_service_server::EnterpriseAuthorizationServiceServer,
+    enterprise_configuration_service_server::EnterpriseConfigurationServiceServer,
+    enterprise_identity_service_server::EnterpriseIdentityServiceServer,
+    enterprise_policy_service_server::EnterprisePolicyServiceServer,
+    runtime_registry_service_server::RuntimeRegistryServiceServer,
+    runtime_service_server::RuntimeServiceServer, tenant_service_server::TenantServiceServer,
+};
 use tonic::service::Routes;
 
-pub(crate) use context::{Context, Entry, enter};
+pub(crate) use context::{Context, Entry, enter, origin};
+pub(crate) use page::{cursor, limit, optional, parse};
 
 /// Makes the routes of every service. Messages above `message_bytes` are refused.
 pub(crate) fn routes(context: &Context, message_bytes: usize) -> Routes {
-    let agent =
-        AgentServiceServer::new(agent::Agent(context.clone())).max_decoding_message_size(message_bytes);
-    Routes::new(agent)
+    let own = || context.clone();
+    let agent = AgentServiceServer::new(agent::Agent(own()));
+    let runtime = RuntimeServiceServer::new(runtime::Runtime(own()));
+    let catalog = CatalogServiceServer::new(catalog::Catalog(own()));
+    let authentication = EnterpriseAuthenticationServiceServer::new(authentication::Authentication(own()));
+    let authorization = EnterpriseAuthorizationServiceServer::new(authorization::Authorization(own()));
+    let configuration = EnterpriseConfigurationServiceServer::new(configuration::Configuration(own()));
+    let identity = EnterpriseIdentityServiceServer::new(identity::Identity(own()));
+    let policy = EnterprisePolicyServiceServer::new(policy::Policies(own()));
+    let registry = RuntimeRegistryServiceServer::new(registry::Registry(own()));
+    let audit = EnterpriseAuditServiceServer::new(audit::Audit(own()));
+    let tenant = TenantServiceServer::new(tenant::Tenants(own()));
+    Routes::new(agent.max_decoding_message_size(message_bytes))
+        .add_service(runtime.max_decoding_message_size(message_bytes))
+        .add_service(catalog.max_decoding_message_size(message_bytes))
+        .add_service(authentication)
+        .add_service(authorization.max_decoding_message_size(message_bytes))
+        .add_service(configuration.max_decoding_message_size(message_bytes))
+        .add_service(identity.max_decoding_message_size(message_bytes))
+        .add_service(policy.max_decoding_message_size(message_bytes))
+        .add_service(registry.max_decoding_message_size(message_bytes))
+        .add_service(audit.max_decoding_message_size(message_bytes))
+        .add_service(tenant.max_decoding_message_size(message_bytes))
 }

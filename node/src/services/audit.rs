@@ -1,0 +1,94 @@
+use std::pin::Pin;
+
+use aesp_audit::{Export, Query};
+use aesp_proto::{
+    Error, Timestamp,
+    v1::{
+        EventType, ExportAuditLogsRequest, ExportAuditLogsResponse, LogEventRequest, LogEventResponse,
+        Outcome, QueryEventsRequest, QueryEventsResponse, enterprise_audit_service_server,
+    },
+};
+use futures::{Stream, StreamExt};
+use tonic::{Request, Response, Status};
+
+use super::{Context, enter};
+
+/// The audit log, to be read and exported; and events of reporters outside the Host.
+pub(crate) struct Audit(pub(crate) Context);
+
+type Lines = Pin<Box<dyn Stream<Item = Result<ExportAuditLogsResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl enterprise_audit_service_server::EnterpriseAuditService for Audit {
+    type ExportAuditLogsStream = Lines;
+
+    async fn log_event(
+        &self,
+        request: Request<LogEventRequest>,
+    ) -> Result<Response<LogEventResponse>, Status> {
+        let entry = enter(request)?;
+        let told = entry.message.event.clone().unwrap_or_default();
+        let granted = self.0.grant(&entry, &told.tenant_id).await?;
+        if told.event_type() == EventType::Unspecified || told.outcome() == Outcome::Unspecified {
+            return Err(Error::invalid("event.event_type and event.outcome must be given").into());
+        }
+        // Who reports stands in the record, whoever the report is about.
+        let mut event = granted.event(told.event_type(), told.outcome(), told.resource);
+        event.external = true;
+        event.details.reason = told.reason;
+        event.details.risk_score = told.risk_score;
+        event.details.policy_violations = told.policy_violations;
+        event.details.fields = told.metadata.into_iter().collect();
+        event.details.fields.sort();
+        event.details.fields.push(("reported_action".into(), told.action));
+        event.details.fields.push(("reported_principal".into(), told.principal_id));
+        let event_id = event.id.to_string();
+        self.0.recorder.append(vec![event]).await.map_err(Error::from)?;
+        Ok(Response::new(LogEventResponse { event_id }))
+    }
+
+    async fn query_events(
+        &self,
+        request: Request<QueryEventsRequest>,
+    ) -> Result<Response<QueryEventsResponse>, Status> {
+        let entry = enter(request)?;
+        let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
+        let asked = entry.message;
+        let page = asked.page.clone().unwrap_or_default();
+        let query = Query {
+            start: (asked.start_ms != 0).then_some(Timestamp(asked.start_ms)),
+            end: (asked.end_ms != 0).then_some(Timestamp(asked.end_ms)),
+            kinds: asked.event_types().collect(),
+            principal: super::optional(&asked.principal_id)?,
+            session: super::optional(&asked.session_id)?,
+            outcome: Some(asked.outcome()).filter(|outcome| *outcome != Outcome::Unspecified),
+            action: (!asked.action.is_empty()).then(|| asked.action.clone()),
+            newest_first: asked.newest_first,
+            limit: super::limit(&page),
+            cursor: page.cursor,
+            ..Query::new(granted.tenant())
+        };
+        let found = aesp_audit::query(&self.0.store, &query).await.map_err(Error::from)?;
+        // Reading the log is itself recorded.
+        let event = granted.event(EventType::DataAccess, Outcome::Success, "audit log");
+        self.0.recorder.append(vec![event]).await.map_err(Error::from)?;
+        Ok(Response::new(QueryEventsResponse { events: found.events, next_cursor: found.next_cursor }))
+    }
+
+    async fn export_audit_logs(
+        &self,
+        request: Request<ExportAuditLogsRequest>,
+    ) -> Result<Response<Lines>, Status> {
+        let entry = enter(request)?;
+        let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
+        let event = granted.event(EventType::DataAccess, Outcome::Success, "audit log export");
+        self.0.recorder.append(vec![event]).await.map_err(Error::from)?;
+        let export =
+            Export::open(&self.0.store, &*self.0.clock, granted.tenant()).await.map_err(Error::from)?;
+        let lines = export.into_stream().map(|part| match part {
+            Ok(lines) => Ok(ExportAuditLogsResponse { json_lines: lines.to_vec() }),
+            Err(error) => Err(Error::from(error).into()),
+        });
+        Ok(Response::new(Box::pin(lines)))
+    }
+}
