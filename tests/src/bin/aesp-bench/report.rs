@@ -1,0 +1,104 @@
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+};
+
+use serde::Serialize;
+
+use crate::{
+    many::{ManyCalls, ManyRuntimes},
+    side::Row,
+};
+
+/// Everything that was measured.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Report {
+    comparison: Vec<Row>,
+    ratios: Vec<Ratio>,
+    many_calls: Option<ManyCalls>,
+    many_runtimes: Option<ManyRuntimes>,
+}
+
+/// What governing costs, as a multiple of the bare relay.
+#[derive(Debug, Serialize)]
+struct Ratio {
+    in_flight: usize,
+    throughput: f64,
+    p50: f64,
+    p99: f64,
+    host_cpu: f64,
+}
+
+/// Shows a line to people. With nobody looking, the figures are written all the same.
+pub(crate) fn say(line: &str) {
+    drop(writeln!(io::stdout().lock(), "{line}"));
+}
+
+impl Report {
+    pub(crate) fn compare(&mut self, relay: &[Row], governed: &[Row]) {
+        for (bare, full) in relay.iter().zip(governed) {
+            self.comparison.extend([bare.clone(), full.clone()]);
+            self.ratios.push(Ratio {
+                in_flight: bare.in_flight,
+                throughput: full.calls_per_second / bare.calls_per_second,
+                p50: full.p50_us as f64 / bare.p50_us as f64,
+                p99: full.p99_us as f64 / bare.p99_us as f64,
+                host_cpu: full.host_cpu_us_per_call / bare.host_cpu_us_per_call.max(0.001),
+            });
+        }
+    }
+
+    pub(crate) fn many_calls(&mut self, seen: ManyCalls) {
+        self.many_calls = Some(seen);
+    }
+
+    pub(crate) fn many_runtimes(&mut self, seen: ManyRuntimes) {
+        self.many_runtimes = Some(seen);
+    }
+
+    pub(crate) fn write(&self, folder: &Path) -> anyhow::Result<()> {
+        fs::create_dir_all(folder)?;
+        fs::write(folder.join("bench.json"), serde_json::to_vec_pretty(self)?)?;
+        Ok(())
+    }
+
+    pub(crate) fn show(&self, folder: &Path) {
+        say("\nin flight  side       calls/s    p50 ms    p95 ms    p99 ms  host CPU µs/call  failed");
+        for row in &self.comparison {
+            let ms = |us: u64| us as f64 / 1e3;
+            say(&format!(
+                "{:>9}  {:8} {:>9.0} {:>9.2} {:>9.2} {:>9.2} {:>17.0} {:>7}",
+                row.in_flight,
+                row.side,
+                row.calls_per_second,
+                ms(row.p50_us),
+                ms(row.p95_us),
+                ms(row.p99_us),
+                row.host_cpu_us_per_call,
+                row.failed,
+            ));
+        }
+        say("\nin flight  governed/relay: calls/s       p50       p99  host CPU");
+        for ratio in &self.ratios {
+            say(&format!(
+                "{:>9}  {:>23.2} {:>9.2} {:>9.2} {:>9.2}",
+                ratio.in_flight, ratio.throughput, ratio.p50, ratio.p99, ratio.host_cpu
+            ));
+        }
+        if let Some(seen) = &self.many_calls {
+            say(&format!(
+                "\n{} calls in flight on a tool that takes a second: {} calls, {} failed; added p50 {:.0} ms, p95 {:.0} ms, \
+                 p99 {:.0} ms",
+                seen.in_flight, seen.calls, seen.failed, seen.added_p50_ms, seen.added_p95_ms, seen.added_p99_ms
+            ));
+        }
+        if let Some(seen) = &self.many_runtimes {
+            say(&format!(
+                "{} Runtime connections: made in {:.1} s, {:.0} KiB of the Host's memory each",
+                seen.connections, seen.seconds_to_connect, seen.host_kib_per_connection
+            ));
+        }
+        say(&format!("written to {}", folder.join("bench.json").display()));
+    }
+}
