@@ -3,9 +3,9 @@ use aesp_identity::{CertificateIdentity, Principal, PrincipalName};
 use aesp_proto::{
     Error, ErrorCode, TenantId,
     v1::{
-        self, BindCertificateRequest, CreateServiceAccountRequest, CreateServiceAccountResponse,
+        self, BindCertificateRequest, CreateServiceAccountRequest, CreateServiceAccountResponse, EventType,
         GetPrincipalAuditTrailRequest, GetPrincipalDetailsRequest, ListPrincipalsRequest,
-        ListPrincipalsResponse, ListServiceAccountsRequest, PrincipalType, QueryEventsResponse,
+        ListPrincipalsResponse, ListServiceAccountsRequest, Outcome, PrincipalType, QueryEventsResponse,
         RevokeServiceAccountRequest, RotateApiKeyRequest, UpdatePrincipalRolesRequest,
         enterprise_identity_service_server,
     },
@@ -142,6 +142,9 @@ impl enterprise_identity_service_server::EnterpriseIdentityService for Identity 
         let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
         if entry.caller.tenant() != TenantId::PLATFORM {
             // Whoever binds an identity decides whom its holder acts as, and identities belong to no tenant.
+            let resource = format!("principal:{}", entry.message.principal_id);
+            let event = granted.event(EventType::Authorization, Outcome::Denied, resource);
+            self.0.recorder.append(vec![event]).await.map_err(Error::from)?;
             let error =
                 Error::new(ErrorCode::AuthorizationDenied, "only platform administrators bind certificates");
             return Err(error.remedy("ask the operators of the platform").into());
