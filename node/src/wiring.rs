@@ -112,7 +112,7 @@ pub async fn build(config: &Config) -> anyhow::Result<Host> {
     Ok(Host {
         routes: guarded.into(),
         jwks: Arc::new(move || tokens.jwks()),
-        ready: Arc::new(move || not_escalated()),
+        ready: Arc::new(not_escalated),
         registry,
         drain: Box::new(End::new(runtimes, calls, recorder, audit, root, closing)),
         refused: Arc::new(move |ip, reason| {

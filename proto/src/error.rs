@@ -156,7 +156,9 @@ impl Error {
             .and_then(|any| EnterpriseError::decode(any.value.as_slice()).ok());
         match details {
             Some(details) => Self::from_details(details),
-            None => Self::new(ErrorCode::TransportError, format!("{:?}: {}", status.code(), status.message())),
+            None => {
+                Self::new(ErrorCode::TransportError, format!("{:?}: {}", status.code(), status.message()))
+            }
         }
     }
 

@@ -44,8 +44,8 @@ impl Operations {
         for service in pool.services().filter(|s| s.package_name() == "aesp.v1") {
             for method in service.methods() {
                 let path = format!("/{}/{}", service.full_name(), method.name());
-                let operation = declared(&pool, &method)
-                    .unwrap_or_else(|| panic!("{path} declares no operation"));
+                let operation =
+                    declared(&pool, &method).unwrap_or_else(|| panic!("{path} declares no operation"));
                 by_path.insert(path, operation);
             }
         }

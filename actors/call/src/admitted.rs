@@ -78,6 +78,9 @@ impl Calls {
     }
 }
 
+/// A call that was refused, with what its record needs.
+pub(crate) type Refusal = Box<(Admitted, Error)>;
+
 /// The one answer for a session that does not exist, has ended, or is another's.
 pub(crate) fn session_invalid() -> Error {
     Error::new(ErrorCode::SessionInvalid, "the session does not exist, has ended, or is not yours")
@@ -86,18 +89,18 @@ pub(crate) fn session_invalid() -> Error {
 
 impl Admitted {
     /// Finds the contract and checks the arguments against the Host's own schema.
-    pub(crate) fn validate(self) -> Result<Validated, (Self, Error)> {
+    pub(crate) fn validate(self) -> Result<Validated, Refusal> {
         let found = self.view.catalog.find(&self.request.tool, self.request.version.as_deref());
         let Some(contract) = found.map(Arc::clone) else {
             let error =
                 Error::new(ErrorCode::ToolNotFound, "there is no such tool, or it is not offered to you")
                     .remedy("list the tools that you may call: AgentService.ListTools");
-            return Err((self, error));
+            return Err(Box::new((self, error)));
         };
         self.validate_against(contract)
     }
 
-    pub(crate) fn validate_against(self, contract: Arc<Compiled>) -> Result<Validated, (Self, Error)> {
+    pub(crate) fn validate_against(self, contract: Arc<Compiled>) -> Result<Validated, Refusal> {
         match contract.check_arguments(&self.request.arguments) {
             Ok(arguments) => {
                 let limit = contract.contract().timeout();
@@ -105,7 +108,7 @@ impl Admitted {
                 let deadline = self.started + timeout.max(Duration::from_millis(1));
                 Ok(Validated { admitted: self, contract, arguments, deadline })
             }
-            Err(error) => Err((self, error.into())),
+            Err(error) => Err(Box::new((self, error.into()))),
         }
     }
 }

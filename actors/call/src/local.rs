@@ -74,7 +74,10 @@ impl Calls {
         };
         let permitted = match self.validated(admitted).and_then(|validated| validated.permit(self)) {
             Ok(permitted) => permitted,
-            Err((admitted, error)) => return Err(self.refuse(&admitted, error).await),
+            Err(refused) => {
+                let (admitted, error) = *refused;
+                return Err(self.refuse(&admitted, error).await);
+            }
         };
         match permitted.reserve(self).await {
             Ok(Reserved::Run(mut permitted, running)) => {

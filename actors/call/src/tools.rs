@@ -5,12 +5,17 @@ use aesp_policy::Resource;
 use aesp_proto::{Error, v1::ToolSummary};
 use aesp_tenant::RuntimeMode;
 
-use crate::{Caller, Calls, View, access::Granted, admitted::Admitted, validated::Validated};
+use crate::{
+    Caller, Calls, View,
+    access::Granted,
+    admitted::{Admitted, Refusal},
+    validated::Validated,
+};
 
 impl Calls {
     /// Checks the arguments against the contract; in DEVELOPMENT mode one that a Runtime registered for this session, if the
     /// catalogue has none of the name.
-    pub(crate) fn validated(&self, admitted: Admitted) -> Result<Validated, (Admitted, Error)> {
+    pub(crate) fn validated(&self, admitted: Admitted) -> Result<Validated, Refusal> {
         let request = &admitted.request;
         if admitted.view.catalog.find(&request.tool, request.version.as_deref()).is_none()
             && let Some(contract) = self.development_contract(&admitted)

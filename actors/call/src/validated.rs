@@ -7,7 +7,10 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use crate::{Caller, Calls, View, admitted::Admitted};
+use crate::{
+    Caller, Calls, View,
+    admitted::{Admitted, Refusal},
+};
 
 /// A call whose arguments satisfy the contract.
 #[derive(Debug)]
@@ -27,10 +30,10 @@ pub(crate) struct Permitted {
 
 impl Validated {
     /// Asks for the permit: for the caller and, when a Runtime acts on somebody's behalf, for both.
-    pub(crate) fn permit(self, calls: &Calls) -> Result<Permitted, (Admitted, Error)> {
+    pub(crate) fn permit(self, calls: &Calls) -> Result<Permitted, Refusal> {
         match decide(calls, &self.admitted.view, &self) {
             Ok(permit) => Ok(Permitted { validated: self, permit }),
-            Err(error) => Err((self.admitted, error)),
+            Err(error) => Err(Box::new((self.admitted, error))),
         }
     }
 
@@ -65,7 +68,7 @@ impl Permitted {
         let contract = self.validated.contract.contract();
         let offered = view.catalog.find(contract.name(), Some(&contract.version().to_string()));
         if !self.validated.contract.is_development()
-            && !offered.is_some_and(|offered| offered.contract().digest() == contract.digest())
+            && offered.is_none_or(|offered| offered.contract().digest() != contract.digest())
         {
             return Err(Error::new(
                 aesp_proto::ErrorCode::ToolNotFound,

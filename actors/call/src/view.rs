@@ -29,10 +29,18 @@ impl View {
     /// # Errors
     /// Those of the parts; a tenant without a row is [`Error::UnknownTenant`].
     pub(crate) async fn load(tx: &Transaction, tenant: TenantId, compiler: &Compiler) -> Result<Self, Error> {
+        let own = match aesp_tenant::Snapshot::load(tx, tenant).await {
+            Err(aesp_tenant::Error::NotFound) => return Err(Error::UnknownTenant),
+            loaded => loaded?,
+        };
+        // What a deleted tenant had went with its keys.
+        if own.row().status == aesp_tenant::Status::Deleted {
+            return Err(Error::UnknownTenant);
+        }
         Ok(Self {
             revision: tx.revision(tenant).await?,
             platform_revision: tx.revision(TenantId::PLATFORM).await?,
-            tenant: Arc::new(aesp_tenant::Snapshot::load(tx, tenant).await?),
+            tenant: Arc::new(own),
             catalog: Arc::new(aesp_catalog::Snapshot::load(tx, tenant, compiler).await?),
             identity: Arc::new(aesp_identity::Snapshot::load(tx, tenant).await?),
             policy: Arc::new(aesp_policy::Snapshot::load(tx, tenant).await?),

@@ -119,18 +119,21 @@ impl Views {
     /// # Errors
     /// Those of the store; then the view is dropped, and calls are refused until it can be loaded.
     pub async fn refresh(&self, tenant: TenantId) -> Result<(), Error> {
-        if tenant == TenantId::PLATFORM {
+        let refreshed = if tenant == TenantId::PLATFORM {
             self.0.registrations.store(Arc::new(load_registrations(&self.0.store).await?));
             // The platform's contracts and quotas are part of every tenant's view.
             let tenants: Vec<_> = self.0.cells.iter().map(|cell| *cell.key()).collect();
+            let mut refreshed = Ok(());
             for tenant in tenants {
-                self.refresh_one(tenant).await?;
+                // One that fails is dropped, and must not keep the others on old rights.
+                refreshed = refreshed.and(self.refresh_one(tenant).await);
             }
+            refreshed
         } else {
-            self.refresh_one(tenant).await?;
-        }
+            self.refresh_one(tenant).await
+        };
         self.0.refreshed.send_modify(|count| *count += 1);
-        Ok(())
+        refreshed
     }
 
     async fn refresh_one(&self, tenant: TenantId) -> Result<(), Error> {
@@ -141,7 +144,11 @@ impl Views {
             self.0.cells.remove(&tenant);
             cell.changed.send_modify(|_| {});
         }
-        refreshed
+        match refreshed {
+            // It was deleted; there is nothing to be fresh about.
+            Err(Error::UnknownTenant) => Ok(()),
+            refreshed => refreshed,
+        }
     }
 
     async fn refresh_cell(&self, tenant: TenantId, cell: &Cell) -> Result<(), Error> {

@@ -146,6 +146,6 @@ impl Mcp {
             }
             handle.drain("asked to stop");
         });
-        Ok(bridge.run().await.map_err(aesp_proto::Error::from)?)
+        Ok(Box::pin(bridge.run()).await.map_err(aesp_proto::Error::from)?)
     }
 }

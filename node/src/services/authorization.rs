@@ -22,7 +22,7 @@ pub(crate) struct Authorization(pub(crate) Context);
 
 impl Authorization {
     /// Decides for a principal as the Host would decide, by `policy`. Nothing is done under the decision.
-    fn decide(
+    async fn decide(
         &self,
         policy: &Snapshot,
         view: &View,
@@ -54,7 +54,8 @@ impl Authorization {
             }
             (Some(("session", id)), _) => {
                 let id = aesp_call::session_id(id)?;
-                Resource::Session { id, owner: principal.id, tenant }
+                let info = self.0.sessions.find(tenant, id).await?.ok_or(aesp_session::Error::Invalid)?;
+                Resource::Session { id, owner: info.principal, tenant }
             }
             (Some(("tenant", id)), _) => Resource::Tenant(super::parse(id)?),
             _ if resource.is_empty() => Resource::Tenant(tenant),
@@ -78,7 +79,7 @@ impl Authorization {
         asked: &AuthorizeActionRequest,
     ) -> Result<AuthorizeActionResponse, Error> {
         let (principal, view) = self.0.principal(granted, &asked.principal_id).await?;
-        let decision = self.decide(&view.policy, &view, &principal, (&asked.action, &asked.resource))?;
+        let decision = self.decide(&view.policy, &view, &principal, (&asked.action, &asked.resource)).await?;
         Ok(describe(decision))
     }
 }
@@ -153,7 +154,7 @@ impl enterprise_authorization_service_server::EnterpriseAuthorizationService for
         let stored = StoredPolicy::new(id, "evaluated", text, principal.id, self.0.clock.now());
         let parts = Parts { policies: vec![stored.map_err(Error::from)?], ..Parts::default() };
         let policy = Snapshot::from_parts(principal.tenant, view.revision, parts).map_err(Error::from)?;
-        let decision = self.decide(&policy, &view, &principal, (&asked.action, &asked.resource))?;
+        let decision = self.decide(&policy, &view, &principal, (&asked.action, &asked.resource)).await?;
         Ok(Response::new(describe(decision)))
     }
 

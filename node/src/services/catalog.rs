@@ -51,7 +51,13 @@ impl Catalog {
         let mut answer = ImportResponse { drafts: Vec::new(), refused: imported.refused };
         for draft in imported.drafts {
             let resource = format!("contract:{}@{}", draft.name, draft.version);
-            let contract = Contract::from_draft(&draft, offered.clone())?;
+            let contract = match Contract::from_draft(&draft, offered.clone()) {
+                Ok(contract) => contract,
+                Err(error) => {
+                    answer.refused.push(ImportRefusal { name: draft.name, reason: error.to_string() });
+                    continue;
+                }
+            };
             let stored = self.0.change(&granted, resource, move |tx| {
                 let contract = contract.clone();
                 Box::pin(async move { Ok(aesp_catalog::create_draft(tx, owner, &contract, origin).await?) })

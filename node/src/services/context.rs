@@ -96,7 +96,19 @@ impl Context {
             Err(error) if error.code() == ErrorCode::TenantAccessDenied => TenantId::from_bytes([0xff; 16]),
             Err(error) => return Err(error),
         };
-        self.access.permit_tenant(&entry.caller, &entry.action, target).await
+        let granted = self.access.permit_tenant(&entry.caller, &entry.action, target).await?;
+        if target != entry.caller.tenant()
+            && let Err(error) = self.views.get(target).await
+        {
+            // Only operators get here: the tenant does not exist or was deleted, so its log can't take the record.
+            let mut event =
+                granted.event(EventType::Authorization, Outcome::Denied, format!("tenant:{target}"));
+            event.tenant = entry.caller.tenant();
+            event.details.reason = "there is no such tenant".into();
+            self.recorder.append(vec![event]).await?;
+            return Err(error.into());
+        }
+        Ok(granted)
     }
 
     /// Performs a change and records it, in one transaction; when this returns, every decision sees it.
@@ -138,7 +150,7 @@ impl Context {
     ///
     /// INVARIANT R1: when this returns, nothing starts on a right that the change took.
     pub(crate) async fn apply(&self, tenant: TenantId) -> Result<(), Error> {
-        self.views.refresh(tenant).await?;
+        let refreshed = self.views.refresh(tenant).await;
         if tenant == TenantId::PLATFORM {
             let tokens = Arc::clone(&self.tokens);
             self.store
@@ -151,8 +163,9 @@ impl Context {
         for view in self.views.loaded() {
             self.tenants.refresh(&view.tenant);
         }
+        // Also when a view could not be loaded: it is gone then, and nothing may go on without one.
         self.runtimes.recheck(Some(tenant)).await;
-        Ok(())
+        Ok(refreshed?)
     }
 
     /// Reads under a grant, and records that it was read.

@@ -125,6 +125,12 @@ impl tenant_service_server::TenantService for Tenants {
         let granted = self.0.access.permit_tenant(&entry.caller, &entry.action, TenantId::PLATFORM).await?;
         let tenant = self.0.tenant(&entry.caller, &entry.message.tenant_id).await?;
         let confirmed = entry.message.confirm_name;
+        // While its keys are there its sessions can still be ended, each with its record.
+        let view = self.0.views.get(tenant).await.map_err(Error::from)?;
+        if view.tenant.row().name == confirmed {
+            let (scope, who) = (aesp_session::Scope::Tenant(tenant), super::origin(&granted));
+            self.0.sessions.end_all(scope, "the tenant is deleted", who).await.map_err(Error::from)?;
+        }
         self.0
             .change(&granted, format!("tenant:{tenant}"), move |tx| {
                 let confirmed = confirmed.clone();
