@@ -19,6 +19,7 @@ impl Contract {
             effects: Effects::ReadOnly.into(),
             risk: Risk::Low.into(),
             timeout_ms: 30_000,
+            security_classification: "INTERNAL".into(),
             ..ContractDraft::default()
         })
     }

@@ -13,6 +13,7 @@ pub mod relay;
 mod runtime;
 mod tenant;
 mod wait;
+mod world;
 
 pub use admin::platform;
 pub use binary::aesp_binary;
@@ -22,3 +23,4 @@ pub use process::Process;
 pub use runtime::Worker;
 pub use tenant::{Account, Tenant};
 pub use wait::{DEADLINE, soon, until};
+pub use world::{HOUR, World};

@@ -90,7 +90,12 @@ impl Report {
             say(&format!(
                 "\n{} calls in flight on a tool that takes a second: {} calls, {} failed; added p50 {:.0} ms, p95 {:.0} ms, \
                  p99 {:.0} ms",
-                seen.in_flight, seen.calls, seen.failed, seen.added_p50_ms, seen.added_p95_ms, seen.added_p99_ms
+                seen.in_flight,
+                seen.calls,
+                seen.failed,
+                seen.added_p50_ms,
+                seen.added_p95_ms,
+                seen.added_p99_ms
             ));
         }
         if let Some(seen) = &self.many_runtimes {

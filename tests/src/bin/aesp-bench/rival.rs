@@ -39,8 +39,8 @@ pub(crate) async fn serve(config: PathBuf) -> anyhow::Result<()> {
     let flags = listeners.map(|key| (key.to_owned(), format!("--{key}"), "127.0.0.1:0".to_owned()));
     let config = load(&Sources { file: Some(config), flags: flags.to_vec(), ..Sources::default() })?;
     let relay = aesp_tests::relay::Relay::default();
-    let routes = Routes::new(AgentServiceServer::new(relay.clone()))
-        .add_service(RuntimeServiceServer::new(relay));
+    let routes =
+        Routes::new(AgentServiceServer::new(relay.clone())).add_service(RuntimeServiceServer::new(relay));
     let host = aesp_node::Host {
         routes,
         jwks: Arc::new(String::new),

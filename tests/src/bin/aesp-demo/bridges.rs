@@ -64,11 +64,8 @@ pub(crate) async fn adopt(
 /// The administrator's decision on a draft: version 1.0.0, with the effects that a review found.
 fn decided(draft: EnterpriseToolContract, reads: &[&str]) -> Contract {
     let reads = reads.contains(&draft.name.as_str());
-    let (effects, risk) = if reads {
-        (Effects::ReadOnly, Risk::Low)
-    } else {
-        (Effects::NonIdempotent, Risk::High)
-    };
+    let (effects, risk) =
+        if reads { (Effects::ReadOnly, Risk::Low) } else { (Effects::NonIdempotent, Risk::High) };
     Contract(ContractDraft {
         name: draft.name,
         version: "1.0.0".into(),

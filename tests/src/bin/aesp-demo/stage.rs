@@ -78,8 +78,12 @@ impl Stage {
         globex.role("caller", &["*"]).await?;
         let stranger = globex.account("visitor", &["caller"]).await?.client(&host)?.session(HOUR).await?;
         let shown = vec![
-            format!("tenants acme and globex; {} drafts imported from three servers and activated", drafts.len()),
-            "account assistant of acme may read; account visitor of globex may call all that globex has".into(),
+            format!(
+                "tenants acme and globex; {} drafts imported from three servers and activated",
+                drafts.len()
+            ),
+            "account assistant of acme may read; account visitor of globex may call all that globex has"
+                .into(),
         ];
         report.step("Host, tenants, contracts, Runtimes", begun, Ok(shown));
         Ok(Self { host, repository, acme, globex, agent, session, stranger, bridges, worker })

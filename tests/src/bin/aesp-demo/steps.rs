@@ -57,7 +57,8 @@ async fn allowed(stage: &Stage) -> Shown {
         ("db_read_query", json!({ "query": "SELECT count(*) AS books FROM books" })),
     ];
     for (tool, args) in calls {
-        let result = stage.session.call(tool, args.clone()).await.with_context(|| format!("{tool} {args}"))?;
+        let result =
+            stage.session.call(tool, args.clone()).await.with_context(|| format!("{tool} {args}"))?;
         let event = result.event_id.clone();
         let text = content(result).with_context(|| format!("{tool} {args}"))?;
         ensure!(!text.is_empty(), "{tool} said nothing");
@@ -80,7 +81,11 @@ async fn not_granted(stage: &Stage) -> Shown {
     let refusal = refused(stage.session.call("db_write_query", args).await, &codes)?;
     let tools: Vec<String> = stage.session.list_tools().await?.into_iter().map(|tool| tool.name).collect();
     ensure!(!tools.iter().any(|name| name == "db_write_query"), "it is listed nevertheless");
-    Ok(vec!["db_write_query DELETE FROM books".into(), refusal, format!("listed are only: {}", tools.join(", "))])
+    Ok(vec![
+        "db_write_query DELETE FROM books".into(),
+        refusal,
+        format!("listed are only: {}", tools.join(", ")),
+    ])
 }
 
 async fn other_tenant(stage: &Stage) -> Shown {
@@ -88,7 +93,8 @@ async fn other_tenant(stage: &Stage) -> Shown {
     let codes = [ErrorCode::ToolNotFound, ErrorCode::PermissionDenied];
     let tool = refused(stage.stranger.call("db_read_query", args).await, &codes)?;
     let taken = stage.stranger.client().resume(stage.session.id()).await;
-    let session = refused(taken, &[ErrorCode::SessionInvalid, ErrorCode::NotFound, ErrorCode::TenantAccessDenied])?;
+    let session =
+        refused(taken, &[ErrorCode::SessionInvalid, ErrorCode::NotFound, ErrorCode::TenantAccessDenied])?;
     Ok(vec![
         format!("globex's visitor calls acme's db_read_query; {tool}"),
         format!("globex's visitor takes acme's session; {session}"),

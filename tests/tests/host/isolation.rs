@@ -1,0 +1,96 @@
+use aesp_proto::Access;
+use aesp_sdk::v1;
+use aesp_tests::{Contract, HOUR, Worker, World, descriptors::every_rpc, platform};
+use prost_reflect::ReflectMessage;
+use serde_json::json;
+
+/// Whether the answer shows anything of the other tenant; to a question about a name it only repeats the question.
+fn shows(bytes: &[u8], secrets: &[&str]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    secrets.iter().any(|secret| text.contains(secret))
+}
+
+#[tokio::test]
+async fn no_rpc_does_or_shows_anything_of_another_tenant() {
+    let world = World::new().await.unwrap();
+    let _worker = world.echo().await.unwrap();
+    let theirs = world.session().await.unwrap();
+    let call = theirs.call("echo", json!({ "text": "acme-only" })).with_invocation_id("one");
+    call.await.unwrap();
+    let globex = platform::create_tenant(&world.administrator, "globex").await.unwrap();
+    globex.offer(Contract::new("own")).await.unwrap();
+    let intruder = globex.account("boss", &["tenant-admin", "agent", "operator", "auditor"]).await.unwrap();
+    let intruder = intruder.client(&world.host).unwrap();
+    let principal = &world.agent.principal;
+    // What no answer to the intruder may have: their names and contents. The ids are in the questions.
+    let secrets = ["acme-only", "assistant", "acme Ltd"];
+
+    let mut wrong = Vec::new();
+    for rpc in every_rpc().iter().filter(|rpc| rpc.operation.access == Access::Authorized) {
+        for by_name in [false, true] {
+            let request = rpc.request(&mut |field| {
+                Some(match field.name() {
+                    "tenant_id" | "tenant_ids" | "offered_to" if by_name => "acme".into(),
+                    "tenant_id" | "tenant_ids" | "offered_to" => world.acme.id().into(),
+                    "session_id" => theirs.id().into(),
+                    "principal_id" => principal.principal_id.clone(),
+                    "invocation_id" => "one".into(),
+                    "runtime_id" => "worker".into(),
+                    "certificate_identity" => world.certificate.identity.clone(),
+                    "confirm_name" => "acme".into(),
+                    "key" => "runtime.mode".into(),
+                    "value" => "DEVELOPMENT".into(),
+                    "role" => "caller".into(),
+                    "name" => "echo".into(),
+                    "version" => "1.0.0".into(),
+                    _ => return None,
+                })
+            });
+            let asks_about_them = request.descriptor().fields().any(|field| {
+                matches!(
+                    field.name(),
+                    "tenant_id" | "session_id" | "principal_id" | "runtime_id" | "tenant_ids"
+                )
+            });
+            match rpc.call(&intruder, request).await {
+                Ok(answer) if asks_about_them => {
+                    wrong.push(format!("{} was let through: {:?}", rpc.path, answer.map(|a| a.len())));
+                }
+                Ok(answer) if shows(answer.as_deref().unwrap_or_default(), &secrets) => {
+                    wrong.push(format!("{} shows what is theirs", rpc.path));
+                }
+                Ok(_) => {}
+                Err(error) if shows(format!("{error:?}").as_bytes(), &secrets) => {
+                    wrong.push(format!("{} shows what is theirs in its error: {error:?}", rpc.path));
+                }
+                Err(_) => {}
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // Nothing of theirs was harmed.
+    theirs.call("echo", json!({ "text": "still here" })).await.unwrap().into_content().unwrap();
+}
+
+#[tokio::test]
+async fn two_tenants_share_a_runtime_and_an_invocation_id_and_never_meet() {
+    let world = World::new().await.unwrap();
+    let globex = platform::create_tenant(&world.administrator, "globex").await.unwrap();
+    globex.role("caller", &["*"]).await.unwrap();
+    globex.offer(Contract::new("whose")).await.unwrap();
+    world.acme.offer(Contract::new("whose")).await.unwrap();
+    let shared = platform::register(&world.host, "shared", &[&world.acme, &globex]).await.unwrap();
+    let runtime = Worker::builder(&world.host, "shared", &shared).unwrap();
+    let runtime = runtime.tool("whose", async |call, _| Ok(json!({ "tenant": call.tenant_id })));
+    let _worker = Worker::start(runtime).await.unwrap();
+    let ours = world.session().await.unwrap();
+    let theirs = globex.account("visitor", &["caller"]).await.unwrap().client(&world.host).unwrap();
+    let theirs = theirs.session(HOUR).await.unwrap();
+    for (session, tenant) in [(&ours, &world.acme), (&theirs, &globex)] {
+        let result = session.call("whose", json!({})).with_invocation_id("same").await.unwrap();
+        assert!(!result.replayed);
+        assert_eq!(result.into_content().unwrap(), json!({ "tenant": tenant.id() }));
+        let events = tenant.events(v1::QueryEventsRequest::default()).await.unwrap();
+        assert!(events.iter().all(|event| event.tenant_id == tenant.id()));
+    }
+}
