@@ -108,7 +108,7 @@ impl Access {
                 permit,
                 entropy: self.entropy.clone(),
             }),
-            Err(refusal) => Err(self.record_refusal(caller, action, &resource, refusal).await),
+            Err(refusal) => Err(self.record_refusal(caller, action, name_of(&resource), refusal).await),
         }
     }
 
@@ -171,19 +171,18 @@ impl Access {
         Context { now: self.clock.now(), source_ip: caller.source.ip, session, arguments: None, depth: 0 }
     }
 
+    /// Records a refusal that was decided elsewhere, and hands it back for the client.
+    pub async fn refuse(&self, caller: &Caller, action: &str, what: &str, refusal: Error) -> Error {
+        self.record_refusal(caller, action, what.to_owned(), refusal).await
+    }
+
     /// Writes the refusal into the log of the caller's own tenant. If that fails, the client hears of that instead: an
     /// unrecorded decision must not look like a recorded one.
-    async fn record_refusal(
-        &self,
-        caller: &Caller,
-        action: &str,
-        resource: &Resource<'_>,
-        refusal: Error,
-    ) -> Error {
+    async fn record_refusal(&self, caller: &Caller, action: &str, resource: String, refusal: Error) -> Error {
         let tenant = caller.tenant();
         let kind = EventType::Authorization;
         let mut event = event_of(&self.entropy, caller, tenant, kind, action, Outcome::Denied);
-        event.details.resource = name_of(resource);
+        event.details.resource = resource;
         event.details.reason = format!("{}: {}", refusal.code().as_str_name(), refusal.message());
         event.decision = refusal.decision_id().and_then(|id| id.parse().ok());
         match self.recorder.append(vec![event]).await {

@@ -1,8 +1,8 @@
 use std::{collections::HashSet, sync::Arc};
 
-use aesp_catalog::Compiled;
+use aesp_catalog::{Compiled, Contract};
 use aesp_policy::Resource;
-use aesp_proto::{Error, v1::ToolSummary};
+use aesp_proto::{Error, SessionId, v1::ToolSummary};
 use aesp_tenant::RuntimeMode;
 
 use crate::{
@@ -31,7 +31,7 @@ impl Calls {
         }
         let tools = self.runtimes().development_tools(admitted.caller.tenant(), admitted.session.id);
         let draft = tools.into_iter().find(|draft| draft.name == admitted.request.tool)?;
-        let contract = aesp_catalog::Contract::development(&draft).ok()?;
+        let contract = Contract::development(&draft).ok()?;
         self.views().compiler().compile(&contract).ok()
     }
 
@@ -39,13 +39,26 @@ impl Calls {
     ///
     /// # Errors
     /// Those of the view.
-    pub async fn tools(&self, granted: &Granted) -> Result<Vec<ToolSummary>, Error> {
+    pub async fn tools(&self, granted: &Granted, session: SessionId) -> Result<Vec<ToolSummary>, Error> {
         let caller = granted.caller();
         let view = self.views().get(caller.tenant()).await?;
         let connected = self.runtimes().list(Some(caller.tenant()));
         let offered: HashSet<_> = connected.into_iter().flat_map(|runtime| runtime.tools).collect();
         let callable = view.catalog.defaults().filter(|contract| self.may_call(&view, caller, contract));
-        Ok(callable.map(|contract| summary(contract, &offered)).collect())
+        let mut tools: Vec<_> = callable.map(|contract| summary(contract, &offered)).collect();
+        if view.tenant.config().runtime_mode() == RuntimeMode::Development {
+            for draft in self.runtimes().development_tools(caller.tenant(), session) {
+                let compiled =
+                    Contract::development(&draft).and_then(|own| self.views().compiler().compile(&own));
+                let Ok(compiled) = compiled else { continue };
+                let shadowed = view.catalog.find(&draft.name, None).is_some();
+                if !shadowed && self.may_call(&view, caller, &compiled) {
+                    // It is there because a Runtime registered it a moment ago.
+                    tools.push(ToolSummary { available: true, ..summary(&compiled, &offered) });
+                }
+            }
+        }
+        Ok(tools)
     }
 
     /// Asks what [`Calls::invoke`] would ask, but for the arguments.

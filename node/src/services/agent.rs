@@ -1,16 +1,16 @@
 use std::{pin::Pin, time::Duration};
 
-use aesp_call::{Caller, Granted, session_id};
+use aesp_call::{Granted, session_id};
 use aesp_policy::Resource;
 use aesp_proto::{
-    Error,
+    Error, SessionId,
     v1::{
         AuthorizeToolCallRequest, AuthorizeToolCallResponse, CancelInvocationRequest,
         CancelInvocationResponse, CreateSessionRequest, DestroySessionRequest, DestroySessionResponse,
-        EventType, GetInvocationRequest, GetSessionRequest, Invocation, InvokeRequest, InvokeResponse,
-        InvokeStreamResponse, ListSessionsRequest, ListSessionsResponse, ListToolsRequest, ListToolsResponse,
-        LogToolResultRequest, LogToolResultResponse, Outcome, RenewSessionRequest, ResolveInvocationRequest,
-        Session, agent_service_server,
+        EnterpriseSecurityContext, EventType, GetInvocationRequest, GetSessionRequest, Invocation,
+        InvokeRequest, InvokeResponse, InvokeStreamResponse, ListSessionsRequest, ListSessionsResponse,
+        ListToolsRequest, ListToolsResponse, LogToolResultRequest, LogToolResultResponse, Outcome,
+        RenewSessionRequest, ResolveInvocationRequest, Session, agent_service_server,
     },
 };
 use aesp_session::{NewSession, SessionInfo};
@@ -29,39 +29,50 @@ impl Agent {
     async fn session<T>(&self, entry: &Entry<T>, id: &str) -> Result<(Granted, SessionInfo), Error> {
         let caller = &entry.caller;
         let tenant = caller.tenant();
-        let info = match session_id(id) {
-            Ok(id) => self.0.sessions.find(tenant, id).await?,
+        let parsed = session_id(id);
+        let info = match &parsed {
+            Ok(id) => self.0.sessions.find(tenant, *id).await?,
             Err(_) => None,
         };
         let Some(info) = info else {
-            let granted = self.0.access.permit_tenant(caller, &entry.action, tenant).await;
-            let error: Error = aesp_session::Error::Invalid.into();
-            let event = granted
-                .map(|granted| granted.event(EventType::Authorization, Outcome::Denied, "session:unknown"))?;
+            // May the caller do this to a session of its own? If not, that is the answer, whatever there is.
+            let id = parsed.unwrap_or(SessionId::from_bytes([0; 16]));
+            let resource = Resource::Session { id, owner: caller.principal_id(), tenant };
+            let granted = self.0.access.permit(caller, &entry.action, tenant, resource).await?;
+            let event = granted.event(EventType::Authorization, Outcome::Denied, "session:unknown");
             self.0.recorder.append(vec![event]).await?;
-            return Err(error);
+            return Err(aesp_session::Error::Invalid.into());
         };
         let resource = Resource::Session { id: info.id, owner: info.principal, tenant };
         let granted = self.0.access.permit(caller, &entry.action, tenant, resource).await?;
         Ok((granted, info))
     }
 
+    /// A request's security context may only agree with who the caller is; one that does not is refused on record.
+    async fn agrees<T>(
+        &self,
+        entry: &Entry<T>,
+        claimed: Option<&EnterpriseSecurityContext>,
+    ) -> Result<(), Error> {
+        let Some(claimed) = claimed else { return Ok(()) };
+        let caller = &entry.caller;
+        let same = |claim: &str, own: String| claim.is_empty() || claim == own;
+        if same(&claimed.tenant_id, caller.tenant().to_string())
+            && same(&claimed.principal_id, caller.principal_id().to_string())
+        {
+            return Ok(());
+        }
+        Err(self
+            .0
+            .access
+            .refuse(caller, &entry.action, "security_context", aesp_call::tenant_access_denied())
+            .await)
+    }
+
     async fn read(&self, granted: &Granted, resource: String) -> Result<(), Error> {
         let event = granted.event(EventType::DataAccess, Outcome::Success, resource);
         Ok(self.0.recorder.append(vec![event]).await?)
     }
-}
-
-/// A request's security context may only agree with who the caller is.
-fn agrees(caller: &Caller, claimed: Option<&aesp_proto::v1::EnterpriseSecurityContext>) -> Result<(), Error> {
-    let Some(claimed) = claimed else { return Ok(()) };
-    let same = |claim: &str, own: String| claim.is_empty() || claim == own;
-    if same(&claimed.tenant_id, caller.tenant().to_string())
-        && same(&claimed.principal_id, caller.principal_id().to_string())
-    {
-        return Ok(());
-    }
-    Err(aesp_call::tenant_access_denied())
 }
 
 #[tonic::async_trait]
@@ -75,7 +86,7 @@ impl agent_service_server::AgentService for Agent {
         let entry = enter(request)?;
         let granted = self.0.grant(&entry, "").await?;
         let asked = entry.message;
-        agrees(&entry.caller, asked.security_context.as_ref())?;
+
         let suggested = match asked.suggested_session_id.as_str() {
             "" => None,
             text => Some(session_id(text)?),
@@ -148,10 +159,10 @@ impl agent_service_server::AgentService for Agent {
         request: Request<ListToolsRequest>,
     ) -> Result<Response<ListToolsResponse>, Status> {
         let entry = enter(request)?;
-        let (granted, _) = self.session(&entry, &entry.message.session_id).await?;
+        let (granted, info) = self.session(&entry, &entry.message.session_id).await?;
         let page = entry.message.page.clone().unwrap_or_default();
         let limit = if page.limit == 0 { 100 } else { page.limit.min(1000) } as usize;
-        let mut tools = self.0.calls.tools(&granted).await?;
+        let mut tools = self.0.calls.tools(&granted, info.id).await?;
         tools.sort_by(|a, b| a.name.cmp(&b.name));
         let mut rest = tools.into_iter().filter(|tool| tool.name > page.cursor);
         let tools: Vec<_> = rest.by_ref().take(limit).collect();
@@ -222,7 +233,7 @@ impl agent_service_server::AgentService for Agent {
         request: Request<AuthorizeToolCallRequest>,
     ) -> Result<Response<AuthorizeToolCallResponse>, Status> {
         let entry = enter(request)?;
-        agrees(&entry.caller, entry.message.security_context.as_ref())?;
+        self.agrees(&entry, entry.message.security_context.as_ref()).await?;
         Ok(Response::new(self.0.calls.authorize_local(entry.caller, entry.message).await?))
     }
 
