@@ -47,7 +47,9 @@ pub(crate) async fn run(
             (seen, failed, why)
         });
     }
-    let mut all = Seen { latencies: Histogram::new(3)?, failed: 0, why: None, took: Duration::ZERO };
+    // A fixed range: up to ten minutes.
+    let latencies = Histogram::new_with_bounds(1, 600_000_000, 3)?;
+    let mut all = Seen { latencies, failed: 0, why: None, took: Duration::ZERO };
     while let Some(caller) = callers.join_next().await {
         let (seen, failed, why) = caller.context("a caller broke")?;
         for latency in seen {
