@@ -9,7 +9,7 @@ export PATH := $(AESP_TOOLS)/bin:$(HOME)/.cargo/bin:$(PATH)
 # Where demo, bench and chaos leave their figures.
 export OUT ?= target/out
 
-.PHONY: help setup peers build check lint unit test demo bench fuzz coverage advisories clean
+.PHONY: help setup peers build check lint unit test demo bench advisories clean
 
 help: ## Lists the commands.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,12 +50,6 @@ bench: setup ## Measures a bare relay and the governed path in one run.
 	cargo build --release -p aesp-node -p aesp-tests --bins
 	@mkdir -p $(OUT)
 	$(CARGO_TARGET_DIR)/release/aesp-bench --out $(OUT)
-
-fuzz: ## Runs every fuzz target for a minute each (SECONDS=60).
-	@scripts/fuzz
-
-coverage: ## Line coverage of the decision code.
-	@scripts/coverage
 
 advisories: ## Known vulnerabilities in dependencies; needs the network.
 	cargo deny check advisories
