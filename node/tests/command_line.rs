@@ -85,7 +85,6 @@ fn a_directory_in_use_is_left_alone() {
 }
 
 #[test]
-#[ignore = "until wiring::first_administrator makes the store"]
 fn init_makes_everything_once() {
     let folder = tempfile::tempdir().unwrap();
     let (code, shown, error) = texts(aesp(folder.path()).args(["init", "-o", "json"]));
