@@ -17,5 +17,5 @@ pub use id::{
     TenantId, TokenId, WriterId, kind,
 };
 pub use operation::{Access, Operation, Operations, descriptor_set};
-pub use position::{Epoch, Revision, ShardId};
+pub use position::{Epoch, Incarnation, Revision, ShardId};
 pub use v1::ErrorCode;

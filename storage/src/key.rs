@@ -13,6 +13,10 @@
 // | INCARNATION          | 0005 | none; PLATFORM                          |
 // | CANARY               | 0006 | none; PLATFORM                          |
 // | CHUNK                | 0007 | kind (2) · row key · number (2)         |
+// | NODE                 | 0008 | incarnation (8); PLATFORM               |
+// | DEAD_NODE            | 0009 | incarnation (8); PLATFORM               |
+// | RIGHTS_CHANGE        | 000A | position (8); PLATFORM                  |
+// | CLUSTER              | 000B | name of the setting; PLATFORM           |
 // | TENANT …             | 0010 | tenants and their configuration         |
 // | CONTRACT …           | 0020 | the catalogue                           |
 // | PRINCIPAL …          | 0030 | identity                                |
@@ -55,6 +59,14 @@ kinds! {
     CANARY = 0x0006;
     /// A part of a row that is too long for one value.
     CHUNK = 0x0007;
+    /// A node's lease, endpoints and state.
+    NODE = 0x0008;
+    /// A node's incarnation that is over for ever.
+    DEAD_NODE = 0x0009;
+    /// Whose rights changed, in the order of the changes.
+    RIGHTS_CHANGE = 0x000A;
+    /// What all nodes of the cluster share: its secrets and settings.
+    CLUSTER = 0x000B;
     /// A tenant.
     TENANT = 0x0010;
     /// A tenant by its name.
