@@ -70,6 +70,12 @@ impl Ownership {
         }
     }
 
+    /// Tells whether this node may begin anything at all.
+    #[must_use]
+    pub fn holds_any(&self) -> bool {
+        self.shards.borrow().iter().any(|shard| shard.held == Held::Yes)
+    }
+
     /// Returns what this node knows of a shard.
     ///
     /// # Panics

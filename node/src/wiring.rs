@@ -4,10 +4,11 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use aesp_audit::{Recorder, Refused};
 use aesp_call::{Access, Authenticator, CallParts, Calls, Late, Views};
+use aesp_cluster::Ownership;
 use aesp_identity::{TokenOptions, Tokens};
-use aesp_proto::{Clock, Entropy, SystemClock, TenantId};
+use aesp_proto::{Clock, Entropy, Incarnation, SystemClock, TenantId};
 use aesp_runtime::Runtimes;
-use aesp_session::{Sessions, Shards};
+use aesp_session::Sessions;
 use aesp_storage::{FileKeyProvider, KeyProvider, LmdbOptions, MemoryOptions, Store};
 use aesp_supervision::Supervisor;
 use aesp_tenant::Tenants;
@@ -172,16 +173,16 @@ async fn open_store(config: &Config, key: Arc<dyn KeyProvider>) -> anyhow::Resul
     }
 }
 
-async fn claim_shards(store: &Store) -> Result<Shards, aesp_storage::Error> {
-    let epochs = store
+async fn claim_shards(store: &Store) -> Result<Ownership, aesp_storage::Error> {
+    let (incarnation, epochs) = store
         .run(|tx| {
             Box::pin(async move {
                 let incarnation = tx.next_incarnation().await?;
-                tx.claim_shards(incarnation).await
+                Ok((Incarnation(incarnation), tx.claim_shards(incarnation).await?))
             })
         })
         .await?;
-    Ok(Shards::all(epochs))
+    Ok(Ownership::all(incarnation, &epochs))
 }
 
 async fn load_tokens(

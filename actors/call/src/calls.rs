@@ -1,12 +1,13 @@
 use std::{fmt, sync::Arc};
 
 use aesp_audit::{Event, Recorder};
+use aesp_cluster::Ownership;
 use aesp_proto::{
     DispatchId, SessionId, TenantId,
     v1::{EventType, Outcome},
 };
 use aesp_runtime::Runtimes;
-use aesp_session::{OutcomeRow, Sessions, Shards};
+use aesp_session::{OutcomeRow, Sessions};
 use aesp_storage::{Kind, Row, Store};
 use aesp_tenant::Tenants;
 use dashmap::DashMap;
@@ -27,7 +28,7 @@ pub struct Parts {
     /// Runs tools.
     pub runtimes: Runtimes,
     /// What this node owns.
-    pub shards: Shards,
+    pub shards: Ownership,
     /// Remembers outcomes.
     pub store: Store,
 }
@@ -88,7 +89,7 @@ impl Calls {
         &self.0.parts.runtimes
     }
 
-    pub(crate) fn shards(&self) -> &Shards {
+    pub(crate) fn shards(&self) -> &Ownership {
         &self.0.parts.shards
     }
 

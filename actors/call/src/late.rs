@@ -68,7 +68,7 @@ impl Calls {
         if !open || row.dispatch != Some(dispatch) {
             return Ok(false);
         }
-        let Some(fence) = self.shards().fence(session) else { return Err(Error::internal("shard moved")) };
+        let fence = self.shards().fence(session.as_bytes()).map_err(aesp_session::Error::from)?;
         let (settled, payload, digest) = match &result {
             Some(result) => self.checked(tenant, &row.tool, &row.version, result).await?,
             None => (Settled::Cancelled, Payload::default(), None),

@@ -14,7 +14,6 @@ use prost::Message;
 use crate::{
     Caller, Calls,
     access::event_of,
-    admitted::session_invalid,
     request::{CallRequest, InvocationId, session_id},
     reserved::Reserved,
 };
@@ -107,7 +106,7 @@ impl Calls {
         let tenant = caller.tenant();
         self.session_of(&caller, session, caller.principal_id()).await?;
         let row = self.recorded_outcome(tenant, session, invocation.as_str()).await?;
-        let fence = self.shards().fence(session).ok_or_else(session_invalid)?;
+        let fence = self.shards().fence(session.as_bytes()).map_err(aesp_session::Error::from)?;
         let (entropy, kind) = (&self.access().entropy, EventType::ToolInvocation);
         let mut event = event_of(entropy, &caller, tenant, kind, "tool.log_result", EventOutcome::Success);
         event.session = Some(session);

@@ -53,7 +53,7 @@ impl Calls {
         }
         let (tenant, now) = (granted.tenant(), self.access().clock.now());
         let info = self.sessions().find(tenant, session).await?.ok_or_else(session_invalid)?;
-        let fence = self.shards().fence(info.id).ok_or_else(session_invalid)?;
+        let fence = self.shards().fence(info.id.as_bytes()).map_err(aesp_session::Error::from)?;
         let mut event =
             granted.event(EventType::ToolInvocation, EventOutcome::Success, format!("session:{session}"));
         event.session = Some(session);

@@ -1,11 +1,12 @@
 use std::sync::Arc;
 
 use aesp_audit::Event;
+use aesp_cluster::Fence;
 use aesp_proto::{
     Error, ErrorCode, EventId, SessionId, TenantId,
     v1::{EventType, FunctionResult, Outcome as EventOutcome, ResultStatus, ToolError},
 };
-use aesp_session::{Fence, Outcome, OutcomeRow, OutcomeState, Payload, Settled};
+use aesp_session::{Outcome, OutcomeRow, OutcomeState, Payload, Settled};
 use bytes::Bytes;
 use prost::Message;
 

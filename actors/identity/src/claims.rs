@@ -49,7 +49,7 @@ impl Claims {
 /// The claims as they travel.
 ///
 /// Source: RFC 7519 §4.1, RFC 9068 §2.2.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct WireClaims {
     pub(crate) iss: String,
     pub(crate) aud: String,
@@ -103,10 +103,10 @@ pub(crate) fn whole_seconds(at: Timestamp) -> Timestamp {
     from_seconds(to_seconds(at))
 }
 
-fn to_seconds(at: Timestamp) -> u64 {
+pub(crate) fn to_seconds(at: Timestamp) -> u64 {
     at.since(Timestamp(0)).as_secs()
 }
 
-fn from_seconds(seconds: u64) -> Timestamp {
+pub(crate) fn from_seconds(seconds: u64) -> Timestamp {
     Timestamp(0).plus(Duration::from_secs(seconds))
 }

@@ -6,17 +6,33 @@ use data_encoding::{BASE64, BASE64URL_NOPAD};
 use jsonwebtoken::{
     Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode, errors::ErrorKind,
 };
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::{
     Error, Refusal, TokenOptions,
-    claims::{LEEWAY, WireClaims},
+    claims::LEEWAY,
     rows::{SigningKeyRow, SigningKeyState},
 };
 
-/// Media type of an access token, without "application/" (RFC 9068 §2.1).
-const TYPE: &str = "at+jwt";
+/// What a token is for: its media type without "application/". One kind is never taken for another (RFC 8725 §3.11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// An access token (RFC 9068 §2.1).
+    Access,
+    /// One node's word to another about a client's certificate.
+    Voucher,
+}
+
+impl Purpose {
+    fn media_type(self) -> &'static str {
+        match self {
+            Self::Access => "at+jwt",
+            Self::Voucher => "aesp-voucher+jwt",
+        }
+    }
+}
 
 /// The signing keys as a node holds them between two reloads.
 pub(crate) struct KeySet {
@@ -59,22 +75,23 @@ impl KeySet {
         &self.jwks
     }
 
-    pub(crate) fn sign(&self, claims: &WireClaims) -> Result<Zeroizing<String>, Error> {
+    pub(crate) fn sign(&self, purpose: Purpose, claims: &impl Serialize) -> Result<Zeroizing<String>, Error> {
         let (id, key) = self.active.as_ref().ok_or(Error::NoSigningKey)?;
         let mut header = Header::new(Algorithm::EdDSA);
-        header.typ = Some(TYPE.into());
+        header.typ = Some(purpose.media_type().into());
         header.kid = Some(id.to_string());
         let token = encode(&header, claims, key).map_err(|_| Error::Cryptography("signature"))?;
         Ok(Zeroizing::new(token))
     }
 
     /// Verifies everything about a token but its time and its revocation.
-    pub(crate) fn verify(
+    pub(crate) fn verify<C: DeserializeOwned + Clone>(
         &self,
+        purpose: Purpose,
         token: &str,
         options: &TokenOptions,
         now: Timestamp,
-    ) -> Result<WireClaims, Refusal> {
+    ) -> Result<C, Refusal> {
         let header = decode_header(token).map_err(|error| match error.kind() {
             // The library names the algorithms that it knows; "none" and the like are not among them.
             ErrorKind::Json(json) if json.to_string().contains("variant") => Refusal::Algorithm,
@@ -83,7 +100,7 @@ impl KeySet {
         if header.alg != Algorithm::EdDSA {
             return Err(Refusal::Algorithm);
         }
-        if !header.typ.as_deref().is_some_and(is_access_token) {
+        if !header.typ.as_deref().is_some_and(|typ| is_for(purpose, typ)) {
             return Err(Refusal::Type);
         }
         // Nothing critical is understood, and a key never comes from the token itself.
@@ -100,7 +117,7 @@ impl KeySet {
         if key.until.is_some_and(|until| now >= until.plus(LEEWAY)) {
             return Err(Refusal::UnknownKey);
         }
-        let decoded = decode::<WireClaims>(token, &key.key, &validation(options));
+        let decoded = decode::<C>(token, &key.key, &validation(options));
         decoded.map(|data| data.claims).map_err(|error| match error.kind() {
             ErrorKind::InvalidSignature => Refusal::Signature,
             ErrorKind::InvalidAlgorithm => Refusal::Algorithm,
@@ -122,10 +139,10 @@ fn validation(options: &TokenOptions) -> Validation {
     validation
 }
 
-fn is_access_token(typ: &str) -> bool {
+fn is_for(purpose: Purpose, typ: &str) -> bool {
     let short =
         typ.get(..12).filter(|head| head.eq_ignore_ascii_case("application/")).map_or(typ, |_| &typ[12..]);
-    short.eq_ignore_ascii_case(TYPE)
+    short.eq_ignore_ascii_case(purpose.media_type())
 }
 
 fn signing_key(row: &SigningKeyRow) -> Result<EncodingKey, Error> {

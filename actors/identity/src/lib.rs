@@ -23,6 +23,7 @@ mod secret;
 mod snapshot;
 mod sweep;
 mod tokens;
+mod voucher;
 
 pub use accounts::{
     Page, create_first_administrator, create_principal, create_service_account, find, list, revoke_principal,

@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use aesp_proto::{Entropy, Timestamp, TokenId};
+use aesp_proto::{Entropy, Incarnation, Timestamp, TokenId};
 use aesp_storage::Transaction;
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{SHA256, digest};
@@ -10,8 +10,9 @@ use zeroize::Zeroizing;
 use crate::{
     Claims, Error, Principal, Refusal,
     claims::{WireClaims, whole_seconds},
-    key_set::KeySet,
+    key_set::{KeySet, Purpose},
     keys,
+    voucher::Voucher,
 };
 
 /// The longest that an access token may live, whatever the configuration says: revocations are kept for as long.
@@ -136,7 +137,7 @@ impl Tokens {
             generation: principal.generation,
         };
         let wire = WireClaims::new(&self.options.issuer, &self.options.audience, &claims);
-        Ok(AccessToken { text: self.keys.load().sign(&wire)?, claims: Arc::new(claims) })
+        Ok(AccessToken { text: self.keys.load().sign(Purpose::Access, &wire)?, claims: Arc::new(claims) })
     }
 
     /// Verifies a token at `now`: its signature, algorithm, type, issuer, audience and time. Whether it was revoked is
@@ -164,11 +165,35 @@ impl Tokens {
             }
             return Ok(verified.claims);
         }
-        let claims = keys.verify(token, &self.options, now)?.into_claims();
+        let claims = keys.verify::<WireClaims>(Purpose::Access, token, &self.options, now)?.into_claims();
         claims.check_time(now)?;
         let claims = Arc::new(claims);
         self.verified.insert(hash, Verified { claims: Arc::clone(&claims), keys: Arc::clone(&keys) });
         Ok(claims)
+    }
+
+    /// Vouches to another node, for a minute, that a client connected to `gateway` showed this certificate.
+    ///
+    /// # Errors
+    /// [`Error::NoSigningKey`], [`Error::Cryptography`].
+    pub fn vouch(
+        &self,
+        certificate: &str,
+        gateway: Incarnation,
+        now: Timestamp,
+    ) -> Result<Zeroizing<String>, Error> {
+        let voucher = Voucher::new(&self.options, certificate, gateway, now);
+        self.keys.load().sign(Purpose::Voucher, &voucher)
+    }
+
+    /// Returns the certificate identity that a node vouches for, if it is the node that the request came from.
+    ///
+    /// # Errors
+    /// [`Error::Token`].
+    pub fn vouched(&self, voucher: &str, gateway: Incarnation, now: Timestamp) -> Result<String, Error> {
+        let keys = self.keys.load();
+        let read = keys.verify::<Voucher>(Purpose::Voucher, voucher, &self.options, now);
+        read.and_then(|voucher| voucher.certificate(gateway, now)).map_err(Error::Token)
     }
 
     /// Returns the public keys as a JSON Web Key Set.

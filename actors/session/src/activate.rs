@@ -1,12 +1,13 @@
 use std::sync::Arc;
 
+use aesp_cluster::Fence;
 use aesp_proto::{SessionId, TenantId};
 use aesp_supervision::{Address, Handle};
 
 use crate::{
-    Error, Fence, Sessions,
-    actor::{Arguments, SessionActor},
-    live::{Live, Shared},
+    Error, Sessions,
+    actor::{Arguments, Message, SessionActor},
+    live::{Live, Shared, forget},
     rows::{SessionKey, SessionRow, Status},
 };
 
@@ -20,7 +21,15 @@ impl Sessions {
             None => self.0.live.entry(key).or_default().clone(),
         };
         if let Some(live) = cell.get() {
-            return Ok(live.clone());
+            // INVARIANT S1: what was activated under an older epoch begins nothing any more.
+            return match self.0.context.shards.fence(session.as_bytes()) {
+                Ok(fence) if fence == live.fence => Ok(live.clone()),
+                Ok(_) => {
+                    self.leave(key, live);
+                    Err(aesp_supervision::Error::Gone.into())
+                }
+                Err(elsewhere) => Err(elsewhere.into()),
+            };
         }
         let live = cell.get_or_try_init(|| self.activate(tenant, session)).await.cloned();
         if live.is_err() {
@@ -30,8 +39,15 @@ impl Sessions {
         live
     }
 
+    /// Sends a session out of memory that was activated under an older epoch.
+    fn leave(&self, key: (TenantId, SessionId), live: &Live) {
+        // One that is gone has left already.
+        let _ = live.handle.tell(Message::Leave);
+        forget(&self.0.live, key, &live.shared);
+    }
+
     async fn activate(&self, tenant: TenantId, session: SessionId) -> Result<Live, Error> {
-        let fence = self.0.context.shards.fence(session).ok_or(Error::Invalid)?;
+        let fence = self.0.context.shards.fence(session.as_bytes())?;
         let run = self.0.context.store.run(move |tx| Box::pin(load(tx, fence, tenant, session)));
         let row = run.await.map_err(|error| if error.is_key_destroyed() { Error::Invalid } else { error })?;
         let now = self.now();

@@ -52,6 +52,8 @@ pub(crate) enum Message {
     End,
     Renewed(Timestamp),
     Passivate,
+    /// The shard is another node's, or about to be: whatever runs is cancelled.
+    Leave,
 }
 
 /// What came of a [`Message::Begin`].
@@ -147,6 +149,8 @@ impl Acting {
                 self.change(|row| row.expires_at = row.expires_at.max(expires_at));
                 self.step(now, Event::Renewed { expires_at })
             }
+            // The signals of the running calls go with the actor, which cancels them.
+            Message::Leave => true,
             Message::Passivate => {
                 // It may have been used since this was sent.
                 self.arguments.shared.is_idle(now, self.arguments.idle) && self.step(now, Event::Idle)
@@ -218,6 +222,8 @@ impl Acting {
             // It ended by itself; what its caller still does with the signal is no cancellation.
             cancel.disarm();
             drop(over);
+            self.count();
+            self.arguments.shared.ended.notify_waiters();
         }
     }
 

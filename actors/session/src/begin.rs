@@ -1,10 +1,11 @@
 use std::sync::Arc;
 
+use aesp_cluster::Fence;
 use aesp_proto::SessionId;
 use aesp_supervision::Handle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Fence, actor::Message, state::Ticket};
+use crate::{actor::Message, state::Ticket};
 
 /// What came of beginning a call.
 #[derive(Debug)]

@@ -1,11 +1,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
+use aesp_cluster::Fence;
 use aesp_proto::{PrincipalId, Revision, SessionId, v1::EventType};
 use aesp_storage::Transaction;
 use aesp_tenant::{SessionSlot, Snapshot};
 
 use crate::{
-    Error, Fence, Origin, SessionInfo, Sessions,
+    Error, Origin, SessionInfo, Sessions,
     rows::{Due, DueRow, SessionKey, SessionRow, Status},
 };
 
@@ -78,13 +79,17 @@ impl Sessions {
     ) -> Result<SessionInfo, Error> {
         let context = &self.0.context;
         loop {
-            if let Some(fence) = context.shards.fence(row.id)
-                && let Stored::Yes = self.attempt(row.clone(), revision, &origin, fence).await?
-            {
-                slot.keep();
-                self.tenancy(row.tenant).await?.due(row.expires_at);
-                context.metrics.created.inc();
-                return Ok(SessionInfo::new(&row, 0, self.now()));
+            match context.shards.fence(row.id.as_bytes()) {
+                Ok(fence) => {
+                    if let Stored::Yes = self.attempt(row.clone(), revision, &origin, fence).await? {
+                        slot.keep();
+                        self.tenancy(row.tenant).await?.due(row.expires_at);
+                        context.metrics.created.inc();
+                        return Ok(SessionInfo::new(&row, 0, self.now()));
+                    }
+                }
+                Err(elsewhere) if !context.shards.holds_any() => return Err(elsewhere.into()),
+                Err(_) => {}
             }
             // Of another node's shard, or taken: draws until one is this node's and free.
             row.id = SessionId::random(&context.entropy);

@@ -1,12 +1,13 @@
 use std::sync::Arc;
 
 use aesp_audit::Event;
+use aesp_cluster::Fence;
 use aesp_proto::{PrincipalId, SessionId, TenantId, Timestamp, v1::EventType};
 use aesp_storage::Transaction;
 use tracing::warn;
 
 use crate::{
-    Error, Fence, Origin, Sessions,
+    Error, Origin, Sessions,
     actor::Message,
     info::KEEP,
     live::Live,
@@ -26,6 +27,10 @@ impl Scope {
     fn tenant(self) -> TenantId {
         let (Self::Tenant(tenant) | Self::Principal(tenant, _)) = self;
         tenant
+    }
+
+    fn covers_active(self, row: &SessionRow) -> bool {
+        row.status == Status::Active && self.covers(row.principal)
     }
 
     fn covers(self, principal: PrincipalId) -> bool {
@@ -89,8 +94,8 @@ impl Sessions {
         Ok(running)
     }
 
-    /// Ends every session of the scope and cancels the calls that run in them; those in memory are cancelled first, the
-    /// store comes after. Returns how many ended.
+    /// Ends every session of the scope in this node's shards and cancels the calls that run in them; those in memory are
+    /// cancelled first, the store comes after. Returns how many ended.
     ///
     /// # Errors
     /// Those of the record; then some may not have ended, and asking again ends them.
@@ -126,13 +131,34 @@ impl Sessions {
         }
     }
 
+    /// Tells whether a session of the scope lives, on any node.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn any_lives(&self, scope: Scope) -> Result<bool, Error> {
+        let mut cursor = None;
+        loop {
+            let rows = match self.page(scope.tenant(), cursor, 1_000).await {
+                Err(error) if error.is_key_destroyed() => return Ok(false),
+                rows => rows?,
+            };
+            let Some(last) = rows.last().map(|row| row.id) else { return Ok(false) };
+            if rows.iter().any(|row| scope.covers_active(row)) {
+                return Ok(true);
+            }
+            cursor = Some(last);
+        }
+    }
+
     async fn end_stored(&self, scope: Scope, ending: &Ending) -> Result<usize, Error> {
         let (mut cursor, mut ended) = (None, 0);
         loop {
             let rows = self.page(scope.tenant(), cursor, 1_000).await?;
             let Some(last) = rows.last().map(|row| row.id) else { return Ok(ended) };
             cursor = Some(last);
-            let own = rows.iter().filter(|row| row.status == Status::Active && scope.covers(row.principal));
+            // Those of other nodes' shards are ended by their owners, who are asked by the caller.
+            let here = |id: SessionId| self.0.context.shards.fence(id.as_bytes()).is_ok();
+            let own = rows.iter().filter(|row| scope.covers_active(row) && here(row.id));
             let own: Vec<_> = own.map(|row| row.id).collect();
             for batch in own.chunks(BATCH) {
                 ended += self.end(scope.tenant(), batch.to_vec(), ending.clone()).await?;
@@ -155,7 +181,7 @@ impl Sessions {
         for session in sessions {
             let kind = (EventType::SessionDestroyed, ending.action);
             let event = ending.origin.event(&context.entropy, (tenant, session), kind, &ending.reason);
-            plan.push((session, context.shards.fence(session).ok_or(Error::Invalid)?, event));
+            plan.push((session, context.shards.fence(session.as_bytes())?, event));
         }
         let (plan, how) = (Arc::new(plan), ending.clone());
         let recorded = context.recorder.record_for(tenant, move |tx| {

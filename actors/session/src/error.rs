@@ -26,6 +26,9 @@ pub enum Error {
     /// There is no such call, or its outcome is settled already.
     #[error("the call's outcome is not open")]
     NotOpen,
+    /// The session is another node's, or moves at this moment; ask there, or again.
+    #[error("the session moves between nodes")]
+    Elsewhere(#[from] aesp_cluster::Error),
     /// The tenant refuses it.
     #[error(transparent)]
     Tenant(#[from] aesp_tenant::Error),
@@ -51,7 +54,7 @@ impl Error {
             Self::Invalid => ErrorCode::SessionInvalid,
             Self::InvalidRequest(_) => ErrorCode::InvalidRequest,
             Self::OtherArguments | Self::CallsRunning { .. } | Self::NotOpen => ErrorCode::StateConflict,
-            Self::RightsChanged | Self::Actor(_) => ErrorCode::ServiceUnavailable,
+            Self::RightsChanged | Self::Elsewhere(_) | Self::Actor(_) => ErrorCode::ServiceUnavailable,
             Self::Tenant(error) => error.code(),
             Self::Audit(error) => error.code(),
             Self::Store(error) => error.code(),
@@ -63,7 +66,7 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::RightsChanged | Self::Actor(_) => true,
+            Self::RightsChanged | Self::Elsewhere(_) | Self::Actor(_) => true,
             Self::Tenant(error) => error.is_retryable(),
             Self::Audit(error) => error.is_retryable(),
             Self::Store(error) => error.code() == ErrorCode::ServiceUnavailable,
@@ -105,6 +108,9 @@ impl From<Error> for aesp_proto::Error {
             Error::Task(error) => Self::internal(error),
             Error::RightsChanged => {
                 Self::new(error.code(), error.to_string()).retry_after(Duration::from_millis(20))
+            }
+            Error::Elsewhere(_) => {
+                Self::new(error.code(), error.to_string()).retry_after(Duration::from_millis(200))
             }
             error => {
                 let refusal = Self::new(error.code(), error.to_string());

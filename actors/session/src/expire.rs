@@ -1,8 +1,9 @@
+use aesp_cluster::Fence;
 use aesp_proto::{SessionId, TenantId, Timestamp};
 use aesp_storage::Transaction;
 
 use crate::{
-    Error, Fence, Origin, Sessions,
+    Error, Origin, Sessions,
     actor::Message,
     end::Ending,
     outcome::purge_outcomes,
@@ -33,13 +34,9 @@ impl Sessions {
     /// Returns when something is due next.
     async fn sweep_due(&self, tenant: TenantId, now: Timestamp) -> Result<Vec<Timestamp>, Error> {
         let mut next = Vec::new();
-        loop {
-            let due = self.due(tenant, &Due::EXPIRIES, None, BATCH).await?;
-            let expired: Vec<_> = due.iter().filter(|due| due.at() <= now).map(|due| due.session()).collect();
-            if expired.is_empty() {
-                next.extend(due.first().map(|due| due.at()));
-                break;
-            }
+        let mut after = None;
+        while let Some(due) = self.due_here(tenant, &Due::EXPIRIES, &mut after, now, &mut next).await? {
+            let expired: Vec<_> = due.iter().map(|due| due.session()).collect();
             let ending = Ending {
                 status: Status::Expired,
                 action: "session.expire",
@@ -50,23 +47,40 @@ impl Sessions {
             };
             self.end(tenant, expired, ending).await?;
         }
-        loop {
-            let due = self.due(tenant, &Due::PURGES, None, BATCH).await?;
-            next.extend(due.iter().find(|due| due.at() > now).map(|due| due.at()));
-            let over: Vec<_> = due.into_iter().filter(|due| due.at() <= now).collect();
-            if over.is_empty() {
-                return Ok(next);
-            }
+        let mut after = None;
+        while let Some(over) = self.due_here(tenant, &Due::PURGES, &mut after, now, &mut next).await? {
             for due in over {
                 self.purge(tenant, due).await?;
             }
         }
+        Ok(next)
+    }
+
+    /// Returns the next page of what is due at `now` for sessions of this node's shards, until there is none; then `next` has
+    /// when the first of the others is due.
+    async fn due_here(
+        &self,
+        tenant: TenantId,
+        sort: &[u8],
+        after: &mut Option<Due>,
+        now: Timestamp,
+        next: &mut Vec<Timestamp>,
+    ) -> Result<Option<Vec<Due>>, Error> {
+        let shards = &self.0.context.shards;
+        let page = self.due(tenant, sort, *after, BATCH).await?;
+        next.extend(page.iter().find(|due| due.at() > now).map(|due| due.at()));
+        let due: Vec<_> = page.into_iter().take_while(|due| due.at() <= now).collect();
+        let Some(last) = due.last() else { return Ok(None) };
+        *after = Some(*last);
+        // The others' owners see to theirs.
+        let here = due.into_iter().filter(|due| shards.fence(due.session().as_bytes()).is_ok());
+        Ok(Some(here.collect()))
     }
 
     /// Removes an ended session and its outcomes.
     async fn purge(&self, tenant: TenantId, due: Due) -> Result<(), Error> {
         let session = due.session();
-        let fence = self.0.context.shards.fence(session).ok_or(Error::Invalid)?;
+        let fence = self.0.context.shards.fence(session.as_bytes())?;
         let store = &self.0.context.store;
         while store.run(move |tx| Box::pin(purge_some(tx, fence, tenant, session))).await? {}
         store.run(move |tx| Box::pin(purge_session(tx, fence, tenant, due))).await

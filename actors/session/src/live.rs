@@ -6,13 +6,14 @@ use std::{
     time::Duration,
 };
 
+use aesp_cluster::Fence;
 use aesp_proto::{PrincipalId, SessionId, TenantId, Timestamp};
 use aesp_supervision::Handle;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
-use tokio::sync::OnceCell;
+use tokio::sync::{Notify, OnceCell};
 
-use crate::{Fence, SessionInfo, actor::Message, rows::SessionRow};
+use crate::{SessionInfo, actor::Message, rows::SessionRow};
 
 /// The sessions in memory. The tenant is part of the key, so that a stranger's question can't stand in the way of the owner's.
 pub(crate) type LiveSessions = DashMap<(TenantId, SessionId), Arc<OnceCell<Live>>>;
@@ -30,12 +31,19 @@ pub(crate) struct Live {
 pub(crate) struct Shared {
     pub(crate) row: ArcSwap<SessionRow>,
     pub(crate) in_flight: AtomicU32,
+    /// Told whenever a call has ended.
+    pub(crate) ended: Notify,
     used_at: AtomicI64,
 }
 
 impl Shared {
     pub(crate) fn new(row: SessionRow, now: Timestamp) -> Self {
-        Self { row: ArcSwap::from_pointee(row), in_flight: AtomicU32::new(0), used_at: AtomicI64::new(now.0) }
+        Self {
+            row: ArcSwap::from_pointee(row),
+            in_flight: AtomicU32::new(0),
+            ended: Notify::new(),
+            used_at: AtomicI64::new(now.0),
+        }
     }
 
     pub(crate) fn touch(&self, now: Timestamp) {

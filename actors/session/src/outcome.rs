@@ -1,8 +1,9 @@
+use aesp_cluster::Fence;
 use aesp_proto::{DispatchId, EventId, SessionId, TenantId, Timestamp};
 use aesp_storage::{Blind, Kind, Row, Scan, Transaction, encode};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Fence, Payload};
+use crate::{Error, Payload};
 
 /// What is known of a call, by its session and invocation id. The id is the client's own text, so it is in the row, which
 /// is sealed, and in the key only blinded.

@@ -1,10 +1,11 @@
 use std::time::Duration;
 
+use aesp_cluster::Fence;
 use aesp_proto::{SessionId, TenantId, Timestamp, v1::EventType};
 use aesp_storage::Transaction;
 
 use crate::{
-    Error, Fence, Origin, SessionInfo, Sessions,
+    Error, Origin, SessionInfo, Sessions,
     actor::Message,
     rows::{Due, DueRow, SessionKey, SessionRow, Status},
 };
@@ -21,7 +22,7 @@ impl Sessions {
         origin: Origin,
     ) -> Result<SessionInfo, Error> {
         let context = &self.0.context;
-        let fence = context.shards.fence(session).ok_or(Error::Invalid)?;
+        let fence = context.shards.fence(session.as_bytes())?;
         let tenancy = self.tenancy(tenant).await?;
         let now = self.now();
         let event =

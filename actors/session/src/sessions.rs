@@ -1,6 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use aesp_audit::Recorder;
+use aesp_cluster::Ownership;
 use aesp_proto::{Clock, Entropy, PrincipalId, SessionId, TenantId, v1::SessionStatus};
 use aesp_storage::{Scan, Store, encode};
 use aesp_supervision::{Mailbox, Supervisor};
@@ -8,7 +9,7 @@ use aesp_tenant::Tenants;
 use dashmap::DashMap;
 
 use crate::{
-    Begin, Error, Joined, Metrics, Running, SessionInfo, Shards,
+    Begin, Error, Joined, Metrics, Running, SessionInfo,
     actor::{Begun, Message},
     duty,
     info::SessionInfo as Info,
@@ -31,7 +32,7 @@ pub struct Context {
     /// Draws their ids.
     pub entropy: Entropy,
     /// What this node owns.
-    pub shards: Shards,
+    pub shards: Ownership,
     /// Keeps their duty alive and owns their actors.
     pub supervisor: Supervisor,
     /// Where they count.

@@ -1,17 +1,19 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use aesp_audit::Recorder;
+use aesp_cluster::{Held, Ownership, Shard};
 use aesp_proto::{
-    Entropy, ErrorCode, ManualClock, PrincipalId, SessionId, TenantId, Timestamp, v1::SessionStatus,
+    Entropy, ErrorCode, Incarnation, ManualClock, PrincipalId, SessionId, ShardId, TenantId, Timestamp,
+    v1::SessionStatus,
 };
-use aesp_storage::Store;
+use aesp_storage::{Store, shard_of};
 use aesp_supervision::Supervisor;
 use aesp_tenant::{NewTenant, Quotas, Snapshot, Tenants};
 use prometheus::Registry;
 
 use crate::{
     Begin, Context, Error, Metrics, NewSession, Options, Origin, Outcome, OutcomeRow, OutcomeState, Payload,
-    Running, Scope, SessionInfo, Sessions, Settled, Shards, read_outcome, resolve, rows::Due, write_intent,
+    Running, Scope, SessionInfo, Sessions, Settled, read_outcome, resolve, rows::Due, write_intent,
     write_outcome,
 };
 
@@ -25,6 +27,7 @@ struct Node {
     clock: Arc<ManualClock>,
     tenants: Tenants,
     sessions: Sessions,
+    shards: Ownership,
     tenant: TenantId,
 }
 
@@ -55,7 +58,7 @@ impl Node {
             Recorder::start(store.clone(), clock.clone(), entropy.clone(), Default::default()).await;
         let (recorder, _duty) = started.unwrap();
         let claim = store.run(|tx| Box::pin(async move { tx.claim_shards(1).await }));
-        let shards = Shards::all(claim.await.unwrap());
+        let shards = Ownership::all(Incarnation(1), &claim.await.unwrap());
         let metrics = Metrics::new(&registry).unwrap();
         let context = Context {
             store: store.clone(),
@@ -63,13 +66,13 @@ impl Node {
             tenants: tenants.clone(),
             clock: clock.clone(),
             entropy,
-            shards,
+            shards: shards.clone(),
             supervisor,
             metrics,
         };
         let options = Options { sweep_every: Duration::from_millis(10), ..Options::default() };
         let sessions = Sessions::start(context, options).await.unwrap();
-        Self { store, clock, tenants, sessions, tenant: TenantId::from_bytes([7; 16]) }
+        Self { store, clock, tenants, sessions, shards, tenant: TenantId::from_bytes([7; 16]) }
     }
 
     async fn snapshot(&self) -> Snapshot {
@@ -96,6 +99,15 @@ impl Node {
             Begin::New(running) => running,
             Begin::Join(_) => panic!("somebody runs it"),
         }
+    }
+
+    /// Changes what this node may do with the session's shard.
+    fn hold(&self, session: SessionId, held: Held) -> ShardId {
+        let shard = shard_of(session.as_bytes());
+        let mut shards = self.shards.shards().to_vec();
+        shards[usize::from(shard.0)].held = held;
+        self.shards.replace(shards.into());
+        shard
     }
 
     async fn in_use(&self) -> u32 {
@@ -428,4 +440,60 @@ async fn a_call_begins_and_finishes_within_microseconds() {
     println!("begin and finish: {each:?}");
     let bound = Duration::from_micros(if cfg!(debug_assertions) { 500 } else { 20 });
     assert!(each < bound, "{each:?}");
+}
+
+#[tokio::test]
+async fn a_lost_shard_cancels_its_calls_and_begins_nothing() {
+    let node = Node::new().await;
+    let session = node.create(60).await;
+    let running = node.run(session, "a").await;
+    let shard = node.hold(session, Held::No);
+    node.sessions.lose(shard);
+    let cancelled = running.cancellation();
+    tokio::time::timeout(Duration::from_secs(5), cancelled.cancelled()).await.expect("is cancelled");
+    let refused = node.begin(session, "b", 1).await.unwrap_err();
+    assert!(matches!(refused, Error::Elsewhere(_)), "{refused:?}");
+    assert!(refused.is_retryable());
+
+    // Back again, the session is activated from its row.
+    node.hold(session, Held::Yes);
+    node.sessions.arrive();
+    node.run(session, "b").await.finish();
+}
+
+#[tokio::test]
+async fn a_hand_over_waits_for_running_calls_and_refuses_new_ones() {
+    let node = Arc::new(Node::new().await);
+    let session = node.create(60).await;
+    let running = node.run(session, "a").await;
+    let shard = node.hold(session, Held::Leaving);
+    assert!(matches!(node.begin(session, "b", 1).await, Err(Error::Elsewhere(_))));
+    let leaving = node.clone();
+    let over = tokio::spawn(async move { leaving.sessions.hand_over(shard, Duration::from_secs(60)).await });
+    tokio::task::yield_now().await;
+    assert!(!over.is_finished());
+    let cancelled = running.cancellation();
+    running.finish();
+    tokio::time::timeout(Duration::from_secs(5), over).await.expect("ends with the last call").unwrap();
+    assert!(!cancelled.is_cancelled(), "a call that ended by itself was not cancelled");
+}
+
+#[tokio::test]
+async fn a_hand_over_cancels_what_outlasts_its_grace() {
+    let node = Node::new().await;
+    let session = node.create(60).await;
+    let running = node.run(session, "a").await;
+    let shard = node.hold(session, Held::Leaving);
+    node.sessions.hand_over(shard, Duration::from_millis(1)).await;
+    let cancelled = running.cancellation();
+    tokio::time::timeout(Duration::from_secs(5), cancelled.cancelled()).await.expect("is cancelled");
+}
+
+#[tokio::test]
+async fn a_node_without_shards_creates_no_session() {
+    let node = Node::new().await;
+    let nobody = node.shards.shards().iter().map(|shard| Shard { held: Held::No, ..*shard }).collect();
+    node.shards.replace(nobody);
+    assert!(matches!(node.try_create(60).await, Err(Error::Elsewhere(_))));
+    assert_eq!(node.in_use().await, 0, "the place is free again");
 }

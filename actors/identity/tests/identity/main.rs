@@ -8,4 +8,5 @@ mod forgery;
 mod login;
 mod model;
 mod tokens;
+mod vouchers;
 mod world;
