@@ -24,11 +24,17 @@ pub struct View {
 }
 
 impl View {
-    /// Loads the view at the transaction's read version, so that its parts agree with each other.
+    /// Loads the view at the transaction's read version, so that its parts agree with each other. What has not changed since
+    /// `last` is not compiled again.
     ///
     /// # Errors
     /// Those of the parts; a tenant without a row is [`Error::UnknownTenant`].
-    pub(crate) async fn load(tx: &Transaction, tenant: TenantId, compiler: &Compiler) -> Result<Self, Error> {
+    pub(crate) async fn load(
+        tx: &Transaction,
+        tenant: TenantId,
+        compiler: &Compiler,
+        last: Option<&Self>,
+    ) -> Result<Self, Error> {
         let own = match aesp_tenant::Snapshot::load(tx, tenant).await {
             Err(aesp_tenant::Error::NotFound) => return Err(Error::UnknownTenant),
             loaded => loaded?,
@@ -37,13 +43,17 @@ impl View {
         if own.row().status == aesp_tenant::Status::Deleted {
             return Err(Error::UnknownTenant);
         }
+        let policy = match last {
+            Some(last) => last.policy.reload(tx).await?,
+            None => aesp_policy::Snapshot::load(tx, tenant).await?,
+        };
         Ok(Self {
             revision: tx.revision(tenant).await?,
             platform_revision: tx.revision(TenantId::PLATFORM).await?,
             tenant: Arc::new(own),
             catalog: Arc::new(aesp_catalog::Snapshot::load(tx, tenant, compiler).await?),
             identity: Arc::new(aesp_identity::Snapshot::load(tx, tenant).await?),
-            policy: Arc::new(aesp_policy::Snapshot::load(tx, tenant).await?),
+            policy: Arc::new(policy),
         })
     }
 

@@ -57,7 +57,7 @@ impl Views {
         if let Some(view) = self.peek(tenant) {
             return Ok(view);
         }
-        let view = Arc::new(self.load(tenant).await?);
+        let view = Arc::new(self.load(tenant, None).await?);
         let mut added = false;
         let cell = Arc::clone(&self.0.cells.entry(tenant).or_insert_with(|| {
             added = true;
@@ -161,24 +161,24 @@ impl Views {
                 })
             })
             .await?;
-        let current = cell.current.load();
+        let current = cell.current.load_full();
         if current.revision == own && current.platform_revision == platform {
             return Ok(());
         }
-        let view = Arc::new(self.load(tenant).await?);
+        let view = Arc::new(self.load(tenant, Some(current)).await?);
         let revision = view.revision;
         cell.current.store(view);
         cell.changed.send_replace(revision);
         Ok(())
     }
 
-    async fn load(&self, tenant: TenantId) -> Result<View, Error> {
+    async fn load(&self, tenant: TenantId, last: Option<Arc<View>>) -> Result<View, Error> {
         let compiler = Arc::clone(&self.0.compiler);
         self.0
             .store
             .run(move |tx| {
-                let compiler = Arc::clone(&compiler);
-                Box::pin(async move { View::load(tx, tenant, &compiler).await })
+                let (compiler, last) = (Arc::clone(&compiler), last.clone());
+                Box::pin(async move { View::load(tx, tenant, &compiler, last.as_deref()).await })
             })
             .await
     }

@@ -5,7 +5,9 @@ use jsonschema::Validator;
 use quick_cache::sync::Cache;
 use serde_json::{Map, Value};
 
-use crate::{CedarType, Contract, Digest, Error, document, schema, violation::violations};
+use crate::{
+    CedarType, Contract, Digest, Error, document, rows::StoredContract, schema, violation::violations,
+};
 
 /// The longest arguments and parts of a stream, and the longest result.
 pub const MAX_ARGUMENTS_BYTES: usize = 1 << 20;
@@ -46,23 +48,33 @@ impl Compiler {
     /// [`Error::InvalidSchema`] if this build does not accept a schema, though another did.
     pub fn compile(&self, contract: &Contract) -> Result<Arc<Compiled>, Error> {
         let key = (contract.digest(), contract.is_development());
-        self.known.get_or_insert_with(&key, || {
-            let compile = |which, schema: &Value| {
-                schema::check(schema)
-                    .and_then(|()| schema::compile(schema))
-                    .map_err(|reason| Error::InvalidSchema { which, reason })
-            };
-            Ok(Arc::new(Compiled {
-                arguments: compile("parameters", contract.parameters())?,
-                result: compile("result", contract.result())?,
-                chunk: contract.chunk().map(|chunk| compile("chunk", chunk)).transpose()?,
-                contract: contract.clone(),
-            }))
-        })
+        self.known.get_or_insert_with(&key, || Compiled::new(contract.clone()).map(Arc::new))
+    }
+
+    /// Returns the compiled contract of a row, whose digest stands beside it: one that is known is not even read.
+    ///
+    /// # Errors
+    /// As [`compile`](Self::compile).
+    pub(crate) fn stored(&self, row: &StoredContract) -> Result<Arc<Compiled>, Error> {
+        self.known.get_or_insert_with(&(row.digest, false), || Compiled::new(row.contract()).map(Arc::new))
     }
 }
 
 impl Compiled {
+    fn new(contract: Contract) -> Result<Self, Error> {
+        let compile = |which, schema: &Value| {
+            schema::check(schema)
+                .and_then(|()| schema::compile(schema))
+                .map_err(|reason| Error::InvalidSchema { which, reason })
+        };
+        Ok(Self {
+            arguments: compile("parameters", contract.parameters())?,
+            result: compile("result", contract.result())?,
+            chunk: contract.chunk().map(|chunk| compile("chunk", chunk)).transpose()?,
+            contract,
+        })
+    }
+
     /// Returns the contract.
     #[must_use]
     pub fn contract(&self) -> &Contract {

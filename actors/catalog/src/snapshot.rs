@@ -53,7 +53,7 @@ impl Snapshot {
     ) {
         let mut names: HashMap<String, Versions> = HashMap::new();
         for row in rows.filter(|row| row.status == Status::Active) {
-            match compiler.compile(&row.contract()) {
+            match compiler.stored(&row) {
                 Ok(compiled) => {
                     let versions = names.entry(row.content.name.clone()).or_default();
                     versions.active.insert(row.content.version.to_string(), compiled);
