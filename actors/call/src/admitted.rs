@@ -6,7 +6,11 @@ use aesp_session::SessionInfo;
 use aesp_tenant::CallSlot;
 use tokio::time::Instant;
 
-use crate::{Caller, Calls, View, request::CallRequest, validated::Validated};
+use crate::{
+    Caller, Calls, View,
+    request::CallRequest,
+    validated::{Validated, digest},
+};
 
 /// How deep Runtimes may call on behalf of a caller.
 const MAX_DEPTH: u32 = 4;
@@ -106,7 +110,8 @@ impl Admitted {
                 let limit = contract.contract().timeout();
                 let timeout = self.request.timeout.map_or(limit, |asked| asked.min(limit));
                 let deadline = self.started + timeout.max(Duration::from_millis(1));
-                Ok(Validated { admitted: self, contract, arguments, deadline })
+                let digest = digest(contract.contract(), &arguments);
+                Ok(Validated { admitted: self, contract, arguments, digest, deadline })
             }
             Err(error) => Err(Box::new((self, error.into()))),
         }

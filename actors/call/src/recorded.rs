@@ -47,7 +47,7 @@ impl Running<'_> {
                 Err(error)
             }
             Ending::Unknown(error) => {
-                let mut row = permitted.row(calls, permitted.validated.digest());
+                let mut row = permitted.row(calls);
                 row.state = OutcomeState::Unknown;
                 row.dispatch = Some(dispatch);
                 calls.write(fence, admitted.caller.tenant(), session, row, vec![event]).await?;
@@ -73,7 +73,7 @@ fn answer_row(
     OutcomeRow {
         state: OutcomeState::Recorded(Outcome { settled, payload, event: Some(event) }),
         dispatch: Some(dispatch),
-        ..permitted.row(calls, permitted.validated.digest())
+        ..permitted.row(calls)
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) enum Reserved {
 impl Permitted {
     /// Reserves the invocation id: joins a running call of the same id, returns a recorded outcome, or takes the id.
     pub(crate) async fn reserve(self, calls: &Calls) -> Result<Reserved, (Self, Error)> {
-        let digest = self.validated.digest();
+        let digest = self.validated.digest;
         let admitted = &self.validated.admitted;
         let (tenant, session) = (admitted.caller.tenant(), admitted.session.id);
         let invocation = admitted.request.invocation.as_str();
@@ -92,11 +92,7 @@ impl Permitted {
         running: &aesp_session::Running,
         dispatch: DispatchId,
     ) -> Result<(), Error> {
-        let row = OutcomeRow {
-            state: OutcomeState::Intended,
-            dispatch: Some(dispatch),
-            ..self.row(calls, self.validated.digest())
-        };
+        let row = OutcomeRow { state: OutcomeState::Intended, dispatch: Some(dispatch), ..self.row(calls) };
         let event = calls.event(self, EventType::ToolInvocation, "tool.intent", Outcome::Success);
         let admitted = &self.validated.admitted;
         let (tenant, session) = (admitted.caller.tenant(), admitted.session.id);
@@ -116,14 +112,14 @@ impl Permitted {
     }
 
     /// Starts the row of this call.
-    pub(crate) fn row(&self, calls: &Calls, arguments_digest: [u8; 32]) -> OutcomeRow {
+    pub(crate) fn row(&self, calls: &Calls) -> OutcomeRow {
         let contract = self.validated.contract.contract();
         let admitted = &self.validated.admitted;
         OutcomeRow {
             invocation: admitted.request.invocation.as_str().to_owned(),
             tool: contract.name().to_owned(),
             version: contract.version().to_string(),
-            arguments_digest,
+            arguments_digest: self.validated.digest,
             state: OutcomeState::Intended,
             dispatch: None,
             written_at: calls.access().clock.now(),

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use aesp_catalog::Compiled;
+use aesp_catalog::{Compiled, Contract};
 use aesp_policy::{Context, Permit, Resource};
 use aesp_proto::Error;
 use serde_json::Value;
@@ -18,6 +18,8 @@ pub(crate) struct Validated {
     pub(crate) admitted: Admitted,
     pub(crate) contract: Arc<Compiled>,
     pub(crate) arguments: Value,
+    /// Tells a repeat from another call.
+    pub(crate) digest: [u8; 32],
     pub(crate) deadline: Instant,
 }
 
@@ -35,19 +37,6 @@ impl Validated {
             Ok(permit) => Ok(Permitted { validated: self, permit }),
             Err(error) => Err(Box::new((self.admitted, error))),
         }
-    }
-
-    /// Returns the digest that tells a repeat from another call: SHA-256 over tool, version and canonical arguments.
-    pub(crate) fn digest(&self) -> [u8; 32] {
-        let contract = self.contract.contract();
-        let mut hash = Sha256::new();
-        for part in [contract.name().as_bytes(), contract.version().to_string().as_bytes()] {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
-        // RFC 8785, so that the order of keys and the spelling of numbers make no difference.
-        hash.update(serde_jcs::to_vec(&self.arguments).expect("a JSON value serialises"));
-        hash.finalize().into()
     }
 }
 
@@ -79,6 +68,18 @@ impl Permitted {
         self.validated.admitted.view = view;
         Ok(true)
     }
+}
+
+/// Returns the digest that tells a repeat from another call: SHA-256 over tool, version and canonical arguments.
+pub(crate) fn digest(contract: &Contract, arguments: &Value) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in [contract.name().as_bytes(), contract.version().to_string().as_bytes()] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    // RFC 8785, so that the order of keys and the spelling of numbers make no difference.
+    hash.update(serde_jcs::to_vec(arguments).expect("a JSON value serialises"));
+    hash.finalize().into()
 }
 
 /// Decides `tool.invoke` by `view`.
