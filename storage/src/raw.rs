@@ -1,6 +1,8 @@
 use bytes::Bytes;
 
-use crate::{AtomicOp, Error, Observed, Range, Transaction, key, limits, transaction::State};
+use crate::{
+    AtomicOp, Error, Observed, Range, Transaction, key, limits, overlay::Lookup, transaction::State,
+};
 
 impl Transaction {
     /// Reads the value of a raw key.
@@ -8,22 +10,21 @@ impl Transaction {
     /// # Errors
     /// [`Error::TooLarge`], [`Error::Timeout`], [`Error::Unreadable`], or that the engine could not read.
     pub async fn get_raw(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        self.read(key, true).await
-    }
-
-    pub(crate) async fn read(&self, key: &[u8], conflict: bool) -> Result<Option<Bytes>, Error> {
         limits::key(key)?;
         self.check_time()?;
-        if let crate::overlay::Lookup::Known(value) = self.state().overlay.lookup(key)? {
-            return Ok(value);
+        {
+            let state = self.state();
+            match (state.overlay.lookup(key)?, state.points.get(key)) {
+                (Lookup::Known(value), _) => return Ok(value),
+                (pending, Some(below)) => return Ok(pending.over(below.clone())),
+                (_, None) => {}
+            }
         }
         let snapshot = self.snapshot().await?;
         let below = snapshot.get(key).await.map_err(|error| self.remember(error))?;
         let mut state = self.state();
         self.charge(&mut state, key.len())?;
-        if conflict {
-            state.observe(key, &below);
-        }
+        state.points.insert(key.to_vec(), below.clone());
         // Looked up again: another branch of the closure may have written in between.
         Ok(state.overlay.lookup(key)?.over(below))
     }
@@ -44,7 +45,7 @@ impl Transaction {
             let part = covered(&left, &below);
             let rows = merge(&state, &part, &below)?;
             if !left.snapshot {
-                state.observed.push(seen(&part, &rows, below));
+                state.ranges.push(seen(&part, &rows, below));
             }
             left.limit -= rows.len();
             out.extend(rows);

@@ -24,7 +24,10 @@ pub struct Transaction {
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) overlay: Overlay,
-    pub(crate) observed: Vec<Observed>,
+    /// The keys that were read, with their values in the snapshot.
+    pub(crate) points: HashMap<Vec<u8>, Option<Bytes>>,
+    /// The ranges that were read.
+    pub(crate) ranges: Vec<Observed>,
     bytes: usize,
     failure: Option<Error>,
     /// Keys that were found to hold in this transaction's snapshot.
@@ -88,15 +91,11 @@ impl Transaction {
             return (None, Vec::new());
         }
         let use_reserve = state.use_reserve || state.overlay.only_removes();
-        let (mut observed, mut mutations) = (state.observed, state.overlay.into_mutations());
+        let points = state.points.into_iter().map(|(key, value)| Observed::Point { key, value });
+        let mut observed: Vec<_> = points.chain(state.ranges).collect();
+        let mut mutations = state.overlay.into_mutations();
         request.add_to(&mut observed, &mut mutations);
         let commit = Commit { snapshot: self.snapshot.into_inner(), observed, mutations, use_reserve };
         (Some(commit), state.destroyed)
-    }
-}
-
-impl State {
-    pub(crate) fn observe(&mut self, key: &[u8], value: &Option<Bytes>) {
-        self.observed.push(Observed::Point { key: key.to_vec(), value: value.clone() });
     }
 }

@@ -1,6 +1,7 @@
 use aesp_cluster::Fence;
 use aesp_proto::{DispatchId, EventId, SessionId, TenantId, Timestamp};
 use aesp_storage::{Blind, Kind, Row, Scan, Transaction, encode};
+use futures::future::join;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Payload};
@@ -80,8 +81,7 @@ pub async fn read_outcome(
     session: SessionId,
     invocation: &str,
 ) -> Result<Option<OutcomeRow>, Error> {
-    let key = key(tx, tenant, session, invocation).await?;
-    Ok(tx.get::<OutcomeRow>(tenant, &key).await?)
+    Ok(tx.get_blinded(tenant, invocation, |blind| (session, blind)).await?)
 }
 
 /// Writes that a call is about to be given to a Runtime.
@@ -95,15 +95,13 @@ pub async fn write_intent(
     session: SessionId,
     row: &OutcomeRow,
 ) -> Result<(), Error> {
-    fence.check(tx).await?;
-    let key = key(tx, tenant, session, &row.invocation).await?;
+    let (fenced, found) = join(fence.check(tx), read_outcome(tx, tenant, session, &row.invocation)).await;
+    fenced?;
     // INVARIANT I1: what ended is not begun again, whatever became of the session's actor meanwhile.
-    if let Some(OutcomeRow { state: OutcomeState::Recorded(_) | OutcomeState::Resolved(_), .. }) =
-        tx.get::<OutcomeRow>(tenant, &key).await?
-    {
+    if let Some(OutcomeRow { state: OutcomeState::Recorded(_) | OutcomeState::Resolved(_), .. }) = found? {
         return Err(Error::NotOpen);
     }
-    Ok(tx.put(tenant, &key, row).await?)
+    put(tx, tenant, session, row).await
 }
 
 /// Writes what came of a call, over its intent.
@@ -117,9 +115,8 @@ pub async fn write_outcome(
     session: SessionId,
     row: &OutcomeRow,
 ) -> Result<(), Error> {
-    fence.check(tx).await?;
-    let key = key(tx, tenant, session, &row.invocation).await?;
-    Ok(tx.put(tenant, &key, row).await?)
+    let (fenced, put) = join(fence.check(tx), put(tx, tenant, session, row)).await;
+    fenced.and(put)
 }
 
 /// Settles a call whose outcome is open, and returns its row.
@@ -134,15 +131,15 @@ pub async fn resolve(
     outcome: Outcome,
     now: Timestamp,
 ) -> Result<OutcomeRow, Error> {
-    fence.check(tx).await?;
-    let key = key(tx, tenant, session, invocation).await?;
-    let mut row = tx.get::<OutcomeRow>(tenant, &key).await?.ok_or(Error::NotOpen)?;
+    let (fenced, found) = join(fence.check(tx), read_outcome(tx, tenant, session, invocation)).await;
+    fenced?;
+    let mut row = found?.ok_or(Error::NotOpen)?;
     if !matches!(row.state, OutcomeState::Intended | OutcomeState::Unknown) {
         return Err(Error::NotOpen);
     }
     row.state = OutcomeState::Resolved(outcome);
     row.written_at = now;
-    tx.put(tenant, &key, &row).await?;
+    put(tx, tenant, session, &row).await?;
     Ok(row)
 }
 
@@ -161,11 +158,7 @@ pub(crate) async fn purge_outcomes(
     Ok(rows.len() == limit)
 }
 
-async fn key(
-    tx: &Transaction,
-    tenant: TenantId,
-    session: SessionId,
-    invocation: &str,
-) -> Result<(SessionId, Blind), Error> {
-    Ok((session, tx.blind(tenant, Kind::OUTCOME, invocation).await?))
+async fn put(tx: &Transaction, tenant: TenantId, session: SessionId, row: &OutcomeRow) -> Result<(), Error> {
+    let blind = tx.blind(tenant, Kind::OUTCOME, &row.invocation).await?;
+    Ok(tx.put(tenant, &(session, blind), row).await?)
 }

@@ -1,0 +1,276 @@
+//! The pipeline on a store of the test's own, with a Runtime in memory that answers every call with its arguments.
+#![allow(dead_code, reason = "the test and the example each use a part")]
+#![expect(clippy::unwrap_used, reason = "helper of tests")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use aesp_audit::Recorder;
+use aesp_call::{Access, Authenticator, CallParts, Caller, Calls, Late, Source, Views};
+use aesp_catalog::{Contract, Origin as ContractOrigin};
+use aesp_identity::{TokenOptions, Tokens};
+use aesp_policy::{Grant, Role};
+use aesp_proto::{
+    Clock, Entropy, Error, Result, SessionId, SystemClock, TenantId, Timestamp,
+    v1::{
+        AnnounceRuntime, ContractDraft, ContractReference, Effects, FulfillTools, FunctionCall,
+        FunctionResult, InvokeRequest, InvokeResponse, PrincipalType, ResultStatus, Risk, RuntimeFrame,
+        ToolCall, ToolResult, host_frame::Frame as Host, runtime_frame::Frame,
+    },
+};
+use aesp_runtime::{Admission, Directory, PeerIdentity, Registration, RuntimeSlot, Runtimes, Wiring};
+use aesp_session::{NewSession, Origin, Sessions, Shards};
+use aesp_storage::{Store, Transaction};
+use aesp_supervision::Supervisor;
+use aesp_tenant::{NewTenant, Tenants};
+use async_trait::async_trait;
+use futures::{StreamExt, stream};
+use tokio::sync::mpsc;
+use tonic::Status;
+
+pub(crate) const TENANT: TenantId = TenantId::from_bytes([7; 16]);
+
+/// A node without its front doors.
+pub(crate) struct Pipeline {
+    pub(crate) calls: Calls,
+    access: Authenticator,
+    token: String,
+    session: SessionId,
+    _audit: aesp_audit::Duty,
+}
+
+impl Pipeline {
+    /// Starts a node on an empty store, with the tools `read` and `write`, of which the latter has effects.
+    pub(crate) async fn start(store: Store) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (entropy, now) = (Entropy::from_system(), clock.now());
+        store.initialise().await.unwrap();
+        let token = {
+            let entropy = entropy.clone();
+            let made = store.run(move |tx| {
+                let entropy = entropy.clone();
+                Box::pin(async move { populate(tx, &entropy, now).await })
+            });
+            let principal = made.await.unwrap();
+            (principal, load_tokens(&store).await)
+        };
+        let (principal, tokens) = token;
+        let token = tokens.issue(&principal, None, &entropy, now).unwrap();
+
+        let registry = prometheus::Registry::new();
+        let supervision = aesp_supervision::Metrics::new(&registry).unwrap();
+        let supervisor = Supervisor::root("test", supervision).await.unwrap();
+        let options = aesp_audit::Options::default();
+        let recorder = Recorder::start(store.clone(), clock.clone(), entropy.clone(), options).await;
+        let (recorder, audit) = recorder.unwrap();
+        let claim = store.run(|tx| Box::pin(async move { tx.claim_shards(1).await }));
+        let claimed: std::result::Result<_, aesp_storage::Error> = claim.await;
+        let shards = Shards::all(claimed.unwrap());
+        let views = Views::start(store.clone()).await.unwrap();
+        let tenants = Tenants::new(supervisor.clone(), aesp_tenant::Metrics::new(&registry).unwrap());
+        let context = aesp_session::Context {
+            store: store.clone(),
+            recorder: recorder.clone(),
+            tenants: tenants.clone(),
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            shards: shards.clone(),
+            supervisor: supervisor.clone(),
+            metrics: aesp_session::Metrics::new(&registry).unwrap(),
+        };
+        // Nothing is swept while a test counts.
+        let options = aesp_session::Options { sweep_every: Duration::from_secs(3600), ..Default::default() };
+        let sessions = Sessions::start(context, options).await.unwrap();
+        let runtimes = Runtimes::start(Wiring {
+            directory: Arc::new(Everything(views.clone())),
+            admission: Arc::new(Everybody),
+            late: Arc::new(Late::default()),
+            recorder: recorder.clone(),
+            supervisor,
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            metrics: aesp_runtime::Metrics::new(&registry).unwrap(),
+            options: aesp_runtime::Options::default(),
+        });
+        let runtimes = runtimes.await.unwrap();
+        let authenticator =
+            Authenticator::new(store.clone(), tokens, views.clone(), recorder.clone(), clock.clone());
+        let access = Access::new(views.clone(), authenticator.clone(), recorder, entropy, clock);
+        let parts = CallParts { access, tenants, sessions: sessions.clone(), runtimes, shards, store };
+        let runtimes = parts.runtimes.clone();
+        let calls = Calls::new(parts);
+
+        let view = views.get(TENANT).await.unwrap();
+        let new =
+            NewSession { principal: principal.id, suggested: None, metadata: BTreeMap::new(), ttl: None };
+        let session = sessions.create(&view.tenant, new, Origin::default()).await.unwrap().id;
+        connect(&runtimes).await;
+        let token = token.reveal().to_owned();
+        Self { calls, access: authenticator, token, session, _audit: audit }
+    }
+
+    /// Makes a call as a front door does: authenticates the token, then invokes.
+    pub(crate) async fn call(
+        &self,
+        tool: &str,
+        invocation: String,
+        args: &'static [u8],
+    ) -> Result<InvokeResponse> {
+        let caller = self.caller().await?;
+        let call = FunctionCall { name: tool.into(), args_json: args.into(), ..FunctionCall::default() };
+        let request = InvokeRequest {
+            session_id: self.session.to_string(),
+            invocation_id: invocation,
+            call: Some(call),
+            ..InvokeRequest::default()
+        };
+        self.calls.invoke(caller, request).await
+    }
+
+    async fn caller(&self) -> Result<Caller> {
+        let source = Source {
+            ip: Some([127, 0, 0, 1].into()),
+            user_agent: "test".into(),
+            correlation_id: "0123456789abcdefghijklmnop".into(),
+        };
+        self.access.by_token(&self.token, source).await
+    }
+}
+
+async fn populate(tx: &Transaction, entropy: &Entropy, now: Timestamp) -> Result<aesp_identity::Principal> {
+    aesp_tenant::create_platform(tx, now).await?;
+    aesp_identity::ensure_signing_key(tx, entropy, now).await?;
+    let (name, display_name) = ("acme".into(), String::new());
+    let quotas = aesp_tenant::Quotas::default();
+    let new = NewTenant { id: TENANT, name, display_name, quotas, metadata: BTreeMap::new() };
+    aesp_tenant::create(tx, new, now).await?;
+    let kind = PrincipalType::ServiceAccount;
+    let agent = aesp_identity::create_principal(tx, TENANT, kind, &"agent".parse()?, entropy, now).await?;
+    let role = Role {
+        name: "caller".into(),
+        description: String::new(),
+        inherits: vec!["agent".into()],
+        grants: vec![Grant { actions: vec!["tool.invoke".into()], resources: vec!["*".into()] }],
+        built_in: false,
+    };
+    aesp_policy::create_role(tx, TENANT, &role).await?;
+    aesp_policy::assign_role(tx, TENANT, agent.id, "caller", None).await?;
+    for (tool, effects) in [("read", Effects::ReadOnly), ("write", Effects::NonIdempotent)] {
+        let draft = ContractDraft {
+            name: tool.into(),
+            version: "1.0.0".into(),
+            parameters_json: br#"{"type":"object"}"#.to_vec(),
+            return_type_json: br#"{"type":"object"}"#.to_vec(),
+            effects: effects.into(),
+            risk: Risk::Low.into(),
+            timeout_ms: 30_000,
+            security_classification: "INTERNAL".into(),
+            ..ContractDraft::default()
+        };
+        let contract = Contract::from_draft(&draft, BTreeSet::new())?;
+        aesp_catalog::create_draft(tx, TENANT, &contract, ContractOrigin::Administrator).await?;
+        aesp_catalog::activate(tx, TENANT, (tool, "1.0.0"), None, agent.id, now).await?;
+    }
+    Ok(agent)
+}
+
+async fn load_tokens(store: &Store) -> Arc<Tokens> {
+    let loaded = store.run(|tx| Box::pin(Tokens::load(tx, TokenOptions::default())));
+    Arc::new(loaded.await.unwrap())
+}
+
+/// Connects the Runtime, and returns when it may be called.
+async fn connect(runtimes: &Runtimes) {
+    let (sender, receiver) = mpsc::channel::<std::result::Result<RuntimeFrame, Status>>(65_536);
+    let inbound =
+        stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) });
+    let peer = PeerIdentity { identities: vec!["spiffe://test/runtime".into()], address: None };
+    let mut frames = runtimes.connect(peer, inbound).await.unwrap();
+    let say = |frame| RuntimeFrame { frame: Some(frame) };
+    let announcement = AnnounceRuntime {
+        runtime_id: "runtime".into(),
+        protocol_version: "1.0".into(),
+        initial_credits: 4_096,
+        metadata: [("instance".into(), "one".into())].into(),
+        ..AnnounceRuntime::default()
+    };
+    sender.send(Ok(say(Frame::Announce(announcement)))).await.unwrap();
+    assert!(matches!(frames.next().await.unwrap().unwrap().frame, Some(Host::Announced(_))));
+    let wishes = FulfillTools { tool_names: vec!["read".into(), "write".into()], ..Default::default() };
+    sender.send(Ok(say(Frame::Fulfill(wishes)))).await.unwrap();
+    match frames.next().await.unwrap().unwrap().frame {
+        Some(Host::Fulfilled(answer)) => assert_eq!(answer.fulfilled.len(), 2, "{answer:?}"),
+        other => panic!("{other:?}"),
+    }
+    tokio::spawn(async move {
+        while let Some(Ok(frame)) = frames.next().await {
+            if let Some(Host::Call(call)) = frame.frame {
+                sender.send(Ok(say(Frame::Result(answer(call))))).await.unwrap();
+            }
+        }
+    });
+}
+
+fn answer(call: ToolCall) -> ToolResult {
+    let result = FunctionResult {
+        status: ResultStatus::Success.into(),
+        content_json: call.call.unwrap_or_default().args_json,
+        ..FunctionResult::default()
+    };
+    ToolResult { dispatch_id: call.dispatch_id, result: Some(result), ..ToolResult::default() }
+}
+
+/// Lets the one Runtime fulfil whatever the tenant has.
+struct Everything(Views);
+
+impl Directory for Everything {
+    fn registration(&self, runtime_id: &str) -> Option<Arc<Registration>> {
+        Some(Arc::new(Registration {
+            runtime_id: runtime_id.to_owned(),
+            certificate_identity: "spiffe://test/runtime".into(),
+            tenants: vec![TENANT],
+            contracts: vec!["*".into()],
+            zones: Vec::new(),
+            created_at: Timestamp(0),
+            revoked: false,
+        }))
+    }
+
+    fn tenant(&self, id_or_name: &str) -> Option<TenantId> {
+        id_or_name.parse().ok()
+    }
+
+    fn contract(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        version: Option<&str>,
+    ) -> std::result::Result<ContractReference, String> {
+        let view = self.0.peek(tenant).ok_or("no view")?;
+        Ok(view.catalog.find(name, version).ok_or("no contract")?.contract().reference())
+    }
+
+    fn contracts(&self, tenant: TenantId) -> Vec<ContractReference> {
+        self.0.peek(tenant).map(|view| view.catalog.references()).unwrap_or_default()
+    }
+
+    fn development(&self, _: TenantId) -> bool {
+        false
+    }
+
+    fn check_draft(&self, _: TenantId, _: SessionId, _: &ContractDraft) -> std::result::Result<(), String> {
+        Err("not here".into())
+    }
+}
+
+struct Everybody;
+
+#[async_trait]
+impl Admission for Everybody {
+    async fn admit(&self, _: &[TenantId]) -> Result<RuntimeSlot, Error> {
+        Ok(Box::new(()))
+    }
+}
