@@ -7,14 +7,14 @@ use tokio::{
 };
 use tracing::warn;
 
-use crate::{Error, Refused, queue::Queue, refused::Refusals, unit::Events};
+use crate::{Error, Refused, queues::Queues, refused::Refusals, unit::Events};
 
 /// Events of one unit.
 const UNIT_EVENTS: usize = 256;
 
 /// Writes the counts of refusals before authentication, and takes back what could not be written.
 pub(crate) struct Flusher {
-    pub(crate) queue: Arc<Queue>,
+    pub(crate) queues: Arc<Queues>,
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) entropy: Entropy,
     pub(crate) every: Duration,
@@ -22,7 +22,7 @@ pub(crate) struct Flusher {
 }
 
 impl Flusher {
-    /// Runs until the writer is told to stop, or nobody is left who could tell.
+    /// Runs until the writers are told to stop, or nobody is left who could tell.
     pub(crate) async fn run(mut self) {
         let mut ticks = interval(self.every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -37,14 +37,14 @@ impl Flusher {
                 break;
             }
         }
-        self.queue.close();
+        self.queues.close();
         let lost: u64 = self.refusals.take().values().sum();
         if lost > 0 {
             warn!(lost, "refusals before authentication could not be recorded before the stop");
         }
     }
 
-    /// Tells whether the queue is closed.
+    /// Tells whether the queues are closed.
     async fn flush(&self) -> bool {
         let mut by_tenant: HashMap<TenantId, Vec<(Refused, u64)>> = HashMap::new();
         for (refusal, count) in self.refusals.take() {
@@ -62,7 +62,7 @@ impl Flusher {
     async fn write(&self, tenant: TenantId, refusals: &[(Refused, u64)]) -> bool {
         let event = |(refusal, count): &(Refused, u64)| refusal.event(&self.entropy, tenant, *count);
         let (change, outcome) = Events::new(refusals.iter().map(event).collect());
-        let outcome = match self.queue.push(tenant, Arc::new(change)) {
+        let outcome = match self.queues.push(tenant, Arc::new(change)) {
             Ok(()) => outcome.await.unwrap_or(Err(Error::Lost)),
             Err(error) => Err(error),
         };

@@ -21,6 +21,7 @@ mod merkle;
 mod metrics;
 mod query;
 mod queue;
+mod queues;
 mod recorder;
 mod refused;
 mod rows;

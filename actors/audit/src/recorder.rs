@@ -10,15 +10,18 @@ use crate::{
     flush::Flusher,
     key::NodeKey,
     queue::{Limits, Queue},
+    queues::Queues,
     refused::Refusals,
     unit::{Change, Events, Unit},
     writer::Writer,
 };
 
-/// Bounds of the writer. The default is right but for tests.
+/// Bounds of the writers. The default is right but for tests.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Units that may wait, over all tenants.
+    /// How many writers there are, each with its share of the tenants.
+    pub writers: usize,
+    /// Units that may wait for one writer, over all its tenants.
     pub queue_units: usize,
     /// Units of one tenant that may wait.
     pub tenant_units: usize,
@@ -39,6 +42,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            writers: 8,
             queue_units: 32_768,
             tenant_units: 16_384,
             batch_units: 1_024,
@@ -51,29 +55,29 @@ impl Default for Options {
     }
 }
 
-/// Writes the audit log. Cheap to clone; the writer ends when the last one is gone, or by [`Duty::stop`].
+/// Writes the audit log. Cheap to clone; the writers end when the last one is gone, or by [`Duty::stop`].
 #[derive(Clone)]
 pub struct Recorder {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    queue: Arc<Queue>,
+    queues: Arc<Queues>,
     refusals: Arc<Refusals>,
     public_key: PublicKey,
     metrics: Metrics,
 }
 
-/// The running writer.
+/// The running writers.
 #[derive(Debug)]
 pub struct Duty {
-    writer: JoinHandle<()>,
+    writers: Vec<JoinHandle<()>>,
     flusher: JoinHandle<()>,
     closing: tokio::sync::watch::Sender<bool>,
 }
 
 impl Recorder {
-    /// Loads the audit key, or makes it in a store without one, and starts a writer with chains of its own.
+    /// Loads the audit key, or makes it in a store without one, and starts writers with chains of their own.
     ///
     /// # Errors
     /// The store's, or [`Error::Key`] if the stored key is damaged.
@@ -86,21 +90,29 @@ impl Recorder {
         let key = Arc::new(NodeKey::load_or_create(&store).await?);
         let public_key = key.public();
         let limits = Limits { total: options.queue_units, per_tenant: options.tenant_units };
-        let queue = Arc::new(Queue::new(limits));
+        let queues = Arc::new(Queues::new(options.writers, limits));
         let refusals = Arc::new(Refusals::new(options.refusal_sorts));
         let (closing, closed) = tokio::sync::watch::channel(false);
         let metrics = options.metrics.clone();
         let flusher = Flusher {
-            queue: Arc::clone(&queue),
+            queues: Arc::clone(&queues),
             refusals: Arc::clone(&refusals),
             entropy: entropy.clone(),
             every: options.flush_every,
             closed,
         };
-        let writer = Writer::new(store, Arc::clone(&queue), clock, entropy, key, options);
-        let duty =
-            Duty { writer: tokio::spawn(writer.supervise()), flusher: tokio::spawn(flusher.run()), closing };
-        Ok((Self { inner: Arc::new(Inner { queue, refusals, public_key, metrics }) }, duty))
+        let write = |queue: &Arc<Queue>| {
+            let (store, clock, entropy) = (store.clone(), Arc::clone(&clock), entropy.clone());
+            let queues = (Arc::clone(queue), Arc::clone(&queues));
+            let writer = Writer::new(store, queues, clock, entropy, Arc::clone(&key), options.clone());
+            tokio::spawn(writer.supervise())
+        };
+        let duty = Duty {
+            writers: queues.iter().map(write).collect(),
+            flusher: tokio::spawn(flusher.run()),
+            closing,
+        };
+        Ok((Self { inner: Arc::new(Inner { queues, refusals, public_key, metrics }) }, duty))
     }
 
     /// Runs `change` in a batch's transaction and appends its events in the same commit: both are durable when this
@@ -160,7 +172,7 @@ impl Recorder {
     }
 
     fn push(&self, tenant: TenantId, unit: Arc<dyn Unit>) -> Result<(), Error> {
-        self.inner.queue.push(tenant, unit).inspect_err(|error| {
+        self.inner.queues.push(tenant, unit).inspect_err(|error| {
             let reason = match error {
                 Error::Overloaded { .. } => "overloaded",
                 Error::Parked { .. } => "parked",
@@ -173,7 +185,7 @@ impl Recorder {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.queue.close();
+        self.queues.close();
     }
 }
 
@@ -181,17 +193,20 @@ impl Duty {
     /// Writes what is counted and what waits, then ends. Later records are refused with [`Error::Stopped`].
     ///
     /// # Errors
-    /// [`Error::Lost`] if the writer died of a panic.
+    /// [`Error::Lost`] if a writer died of a panic.
     pub async fn stop(self) -> Result<(), Error> {
         // Without a receiver the flusher has ended already.
         self.closing.send_replace(true);
         self.flusher.await.map_err(|_| Error::Lost)?;
-        self.writer.await.map_err(|_| Error::Lost)
+        for writer in self.writers {
+            writer.await.map_err(|_| Error::Lost)?;
+        }
+        Ok(())
     }
 
     /// Ends at once, as a crash would: what was not committed is lost. For tests.
     pub fn kill(self) {
         self.flusher.abort();
-        self.writer.abort();
+        self.writers.iter().for_each(JoinHandle::abort);
     }
 }

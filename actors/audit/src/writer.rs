@@ -11,6 +11,7 @@ use crate::{
     append::{Appended, Batch, Chains, Stop},
     key::NodeKey,
     queue::Queue,
+    queues::Queues,
     unit::{Unit, panic_text},
 };
 
@@ -22,6 +23,8 @@ const PARK_LAST: Duration = Duration::from_secs(1);
 pub(crate) struct Writer {
     pub(crate) store: Store,
     pub(crate) queue: Arc<Queue>,
+    /// This writer's and the others', to tell how much waits.
+    pub(crate) queues: Arc<Queues>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Entropy,
     pub(crate) key: Arc<NodeKey>,
@@ -39,14 +42,14 @@ type Units = Vec<Arc<dyn Unit>>;
 impl Writer {
     pub(crate) fn new(
         store: Store,
-        queue: Arc<Queue>,
+        (queue, queues): (Arc<Queue>, Arc<Queues>),
         clock: Arc<dyn Clock>,
         entropy: Entropy,
         key: Arc<NodeKey>,
         options: Options,
     ) -> Self {
         let chains = Arc::new(new_chains(&entropy, Timestamp::default()));
-        Self { store, queue, clock, entropy, key, options, chains, park: PARK_FIRST }
+        Self { store, queue, queues, clock, entropy, key, options, chains, park: PARK_FIRST }
     }
 
     /// Runs until the queue is closed and empty. A panic costs the batch in hand, whose callers hear that it is lost.
@@ -60,7 +63,7 @@ impl Writer {
 
     async fn run(&mut self) {
         while let Some(units) = self.queue.take(self.options.batch_units).await {
-            self.metrics().queue_depth.set(i64::try_from(self.queue.waiting()).unwrap_or(i64::MAX));
+            self.metrics().queue_depth.set(i64::try_from(self.queues.waiting()).unwrap_or(i64::MAX));
             self.commit(units).await;
         }
     }
