@@ -21,13 +21,16 @@ pub fn cpu_us(pid: u32) -> anyhow::Result<u64> {
     Ok((user + system) * TICK_US)
 }
 
-/// Returns the resident memory of a process, in bytes.
+/// Returns the memory that a process has for itself, in bytes: what it mapped of files, the store's above all, is the
+/// system's cache and not counted.
 ///
 /// # Errors
 /// When there is no such process.
-pub fn resident_bytes(pid: u32) -> anyhow::Result<u64> {
+///
+/// Source: proc_pid_status(5), `RssAnon`.
+pub fn private_bytes(pid: u32) -> anyhow::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("no RssAnon")?;
     let kib: u64 = line.trim().trim_end_matches(" kB").trim().parse()?;
     Ok(kib * 1024)
 }

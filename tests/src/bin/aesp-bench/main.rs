@@ -76,6 +76,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     report.many_calls(many::calls(10_000 / scale).await?);
     report::say("many Runtime connections");
     report.many_runtimes(many::runtimes(1_000 / scale).await?);
+    report::say("many sessions");
+    report.many_sessions(many::sessions(100_000 / scale).await?);
     report.write(&arguments.out)?;
     report.show(&arguments.out);
     Ok(())

@@ -35,6 +35,15 @@ pub(crate) struct ManyRuntimes {
     pub(crate) host_kib_per_connection: f64,
 }
 
+/// What sessions cost of which one in a hundred is in use.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ManySessions {
+    pub(crate) sessions: usize,
+    pub(crate) active: usize,
+    pub(crate) created_per_second: f64,
+    pub(crate) host_mib: f64,
+}
+
 /// Keeps `in_flight` calls of a tool under way that takes a second.
 pub(crate) async fn calls(in_flight: usize) -> anyhow::Result<ManyCalls> {
     let (host, tenant, account, certificate) = governed::host().await?;
@@ -78,7 +87,7 @@ pub(crate) async fn runtimes(connections: usize) -> anyhow::Result<ManyRuntimes>
         Worker::start(runtime.tool("rest", async |_, args| Ok(args))).await
     };
     let first = connect().await?;
-    let before = procfs::resident_bytes(pid)?;
+    let before = procfs::private_bytes(pid)?;
     let begun = tokio::time::Instant::now();
     let workers: Vec<Worker> =
         stream::iter(0..connections).map(|_| connect()).buffer_unordered(32).try_collect().await?;
@@ -91,8 +100,29 @@ pub(crate) async fn runtimes(connections: usize) -> anyhow::Result<ManyRuntimes>
         Ok(())
     })
     .await?;
-    let bytes = procfs::resident_bytes(pid)?.saturating_sub(before);
+    let bytes = procfs::private_bytes(pid)?.saturating_sub(before);
     drop((first, workers));
     let host_kib_per_connection = bytes as f64 / 1024.0 / connections as f64;
     Ok(ManyRuntimes { connections, seconds_to_connect, host_kib_per_connection })
+}
+
+/// Creates so many sessions, calls in one of a hundred, and tells how much memory the Host has then.
+pub(crate) async fn sessions(sessions: usize) -> anyhow::Result<ManySessions> {
+    let (mut host, tenant, account, certificate) = governed::host().await?;
+    tenant.offer(Contract::new("rest")).await?;
+    let pid = host.process().id();
+    let runtime = Worker::builder(&host, "worker", &certificate)?;
+    let worker = Worker::start(runtime.tool("rest", async |_, args| Ok(args))).await?;
+    let client = account.client(&host)?;
+    let begun = tokio::time::Instant::now();
+    let create = stream::iter(0..sessions).map(async |_| client.session(governed::HOUR).await);
+    let created: Vec<_> = create.buffer_unordered(256).try_collect().await?;
+    let created_per_second = sessions as f64 / begun.elapsed().as_secs_f64();
+    let active: Vec<_> = created.into_iter().step_by(100).collect();
+    for session in &active {
+        session.call("rest", json!({})).await?;
+    }
+    let host_mib = procfs::private_bytes(pid)? as f64 / f64::from(1 << 20);
+    drop(worker);
+    Ok(ManySessions { sessions, active: active.len(), created_per_second, host_mib })
 }

@@ -7,7 +7,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    many::{ManyCalls, ManyRuntimes},
+    many::{ManyCalls, ManyRuntimes, ManySessions},
     side::Row,
 };
 
@@ -18,6 +18,7 @@ pub(crate) struct Report {
     ratios: Vec<Ratio>,
     many_calls: Option<ManyCalls>,
     many_runtimes: Option<ManyRuntimes>,
+    many_sessions: Option<ManySessions>,
 }
 
 /// What governing costs, as a multiple of the bare relay.
@@ -55,6 +56,10 @@ impl Report {
 
     pub(crate) fn many_runtimes(&mut self, seen: ManyRuntimes) {
         self.many_runtimes = Some(seen);
+    }
+
+    pub(crate) fn many_sessions(&mut self, seen: ManySessions) {
+        self.many_sessions = Some(seen);
     }
 
     pub(crate) fn write(&self, folder: &Path) -> anyhow::Result<()> {
@@ -102,6 +107,12 @@ impl Report {
             say(&format!(
                 "{} Runtime connections: made in {:.1} s, {:.0} KiB of the Host's memory each",
                 seen.connections, seen.seconds_to_connect, seen.host_kib_per_connection
+            ));
+        }
+        if let Some(seen) = &self.many_sessions {
+            say(&format!(
+                "{} sessions ({:.0}/s created), {} in use: {:.0} MiB of the Host's memory in all",
+                seen.sessions, seen.created_per_second, seen.active, seen.host_mib
             ));
         }
         say(&format!("written to {}", folder.join("bench.json").display()));
