@@ -7,7 +7,7 @@ use std::{
 
 use aesp_proto::{
     ConnectionId, DispatchId, Error, ErrorCode, TenantId,
-    v1::{RuntimeFrame, ToolResult, host_frame::Frame as HostFrame},
+    v1::{RuntimeFrame, ToolResult, host_frame::Frame as HostFrame, runtime_frame::Frame},
 };
 use arc_swap::ArcSwap;
 use futures::Stream;
@@ -171,7 +171,7 @@ impl Connection {
         match message {
             Message::Frames(frames, _room) => {
                 for frame in frames {
-                    self.apply(myself, frame.frame.map_or(Event::Garbage, Event::Frame));
+                    self.apply(myself, self.event(frame));
                 }
             }
             Message::Broken(status) => self.apply(myself, read::broken(status)),
@@ -205,6 +205,22 @@ impl Connection {
                 self.apply(myself, Event::Close(error));
                 let _ = done.send(());
             }
+        }
+    }
+
+    /// Reads a frame. An update that says from when on it holds waits for that time, which is the Host's wall clock's.
+    fn event(&self, frame: RuntimeFrame) -> Event<oneshot::Sender<Update>> {
+        let update = match frame.frame {
+            Some(Frame::CapabilityUpdate(update)) => update,
+            other => return other.map_or(Event::Garbage, Event::Frame),
+        };
+        let wait_ms = update.effective_timestamp.saturating_sub(self.shared.wiring.clock.now().0);
+        let Ok(wait_ms @ 1..) = u64::try_from(wait_ms) else {
+            return Event::Frame(Frame::CapabilityUpdate(update));
+        };
+        match Instant::now().checked_add(Duration::from_millis(wait_ms)) {
+            Some(at) => Event::Planned(at, update),
+            None => Event::Garbage,
         }
     }
 

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use aesp_proto::{
     ConnectionId, Error, ErrorCode,
     v1::{
-        AnnounceRuntimeResponse, ContractReference, EnterpriseError, GoAway, Heartbeat,
+        AnnounceRuntimeResponse, CapabilityUpdate, ContractReference, EnterpriseError, GoAway, Heartbeat,
         host_frame::Frame as HostFrame, runtime_frame::Frame,
     },
 };
@@ -69,6 +69,8 @@ pub(crate) struct State<R> {
     heard: Instant,
     probes: u64,
     leave_by: Option<Instant>,
+    /// Updates whose time has not come, the next one first.
+    planned: Vec<(Instant, CapabilityUpdate)>,
     effects: Vec<Effect<R>>,
 }
 
@@ -94,6 +96,7 @@ impl<R> State<R> {
             heard: now,
             probes: 0,
             leave_by: None,
+            planned: Vec::new(),
             effects: Vec::new(),
         }
     }
@@ -123,6 +126,7 @@ impl<R> State<R> {
     pub(crate) fn step(&mut self, now: Instant, event: Event<R>) -> Vec<Effect<R>> {
         match event {
             Event::Frame(frame) => self.frame(now, frame),
+            Event::Planned(at, update) => self.plan(now, at, update),
             Event::Garbage => self.garbage(now),
             Event::Dispatch(dispatch, reply) => self.dispatch(now, *dispatch, reply),
             Event::Cancel(dispatch, reason) => self.cancel(now, dispatch, reason),
@@ -149,7 +153,10 @@ impl<R> State<R> {
             Phase::Fresh | Phase::Admitting => self.started + self.limits.announce,
             Phase::Serving | Phase::Draining => self.next_beat(),
         };
-        [Some(beat), self.leave_by, self.calls.next_deadline()].into_iter().flatten().min()
+        [Some(beat), self.leave_by, self.next_planned(), self.calls.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// When the silence is long enough to ask, or to give up.
@@ -252,6 +259,7 @@ impl<R> State<R> {
             self.probes += 1;
             self.send(HostFrame::Heartbeat(Heartbeat { sequence: PROBE | self.probes, sent_at_ms: 0 }));
         }
+        self.come_true(now);
         self.overdue(now);
     }
 

@@ -2,8 +2,9 @@ use std::{collections::HashSet, time::Duration};
 
 use aesp_proto::{
     DispatchId, Error, ErrorCode, TenantId,
-    v1::{StreamChunk, ToolResult, host_frame, runtime_frame},
+    v1::{CapabilityUpdate, StreamChunk, ToolResult, host_frame, runtime_frame},
 };
+use tokio::time::Instant;
 
 use crate::{Dispatch, Update, offers::Change};
 
@@ -12,6 +13,8 @@ use crate::{Dispatch, Update, offers::Change};
 #[expect(clippy::large_enum_variant, reason = "frames are the common case, and are moved once")]
 pub(crate) enum Event<R> {
     Frame(runtime_frame::Frame),
+    /// What the Runtime can do from a time on.
+    Planned(Instant, CapabilityUpdate),
     /// A frame of no known kind.
     Garbage,
     Dispatch(Box<Dispatch>, R),

@@ -14,6 +14,9 @@ use crate::{
     terms::{FEATURES, short},
 };
 
+/// How many updates of one connection may wait for their time.
+const MAX_PLANNED: usize = 64;
+
 impl<R> State<R> {
     pub(super) fn fulfil(&mut self, now: Instant, wishes: FulfillTools) {
         let session = self.scope(&wishes.runtime_id, &wishes.session_id);
@@ -106,6 +109,31 @@ impl<R> State<R> {
             self.settle_offers();
         }
         self.charge(now, LOOKUP);
+    }
+
+    /// Keeps an update until its time comes.
+    pub(super) fn plan(&mut self, now: Instant, at: Instant, update: CapabilityUpdate) {
+        self.heard = now;
+        self.probes = 0;
+        let serves = matches!(self.phase, Phase::Serving | Phase::Draining);
+        if !serves || self.planned.len() >= MAX_PLANNED || self.scope(&update.runtime_id, "").is_err() {
+            return self.garbage(now);
+        }
+        let place = self.planned.partition_point(|(planned, _)| *planned <= at);
+        self.planned.insert(place, (at, update));
+        self.charge(now, LOOKUP);
+    }
+
+    pub(super) fn next_planned(&self) -> Option<Instant> {
+        self.planned.first().map(|(at, _)| *at)
+    }
+
+    /// Applies the updates whose time has come, in its order.
+    pub(super) fn come_true(&mut self, now: Instant) {
+        while self.next_planned().is_some_and(|at| at <= now) {
+            let (_, update) = self.planned.remove(0);
+            self.capabilities(now, update);
+        }
     }
 
     pub(super) fn report(&mut self, now: Instant, report: &DispatchReport) {

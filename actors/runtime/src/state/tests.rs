@@ -418,6 +418,37 @@ fn withdrawn_tools_leave_at_once() {
 }
 
 #[test]
+fn an_update_holds_from_its_time_on() {
+    let now = Instant::now();
+    let mut state = serving(&FakeDirectory::new(), 2, now);
+    let update =
+        CapabilityUpdate { withdrawn_tools: vec!["git_log".to_owned()], ..CapabilityUpdate::default() };
+    let at = now + Duration::from_secs(3);
+    assert!(state.step(now, Event::Planned(at, update)).is_empty(), "it holds already");
+    assert!(ends(give(&mut state, now, 1, 1)).is_empty(), "the tool has left before its time");
+    assert!(state.next_wake().is_some_and(|wake| wake <= at), "nobody wakes it");
+    let effects = state.step(at, Event::Tick);
+    let left =
+        effects.iter().any(|effect| matches!(effect, Effect::Offers(change) if !change.removed.is_empty()));
+    assert!(left, "{effects:?}");
+    assert_eq!(ends(give(&mut state, at, 2, 1)), [(dispatch_id(2), lost(false, LostReason::Revoked))]);
+}
+
+#[test]
+fn planned_updates_are_bounded() {
+    let now = Instant::now();
+    let mut state = serving(&FakeDirectory::new(), 2, now);
+    let plan = |state: &mut State<u64>| {
+        let at = now + Duration::from_secs(60);
+        state.step(now, Event::Planned(at, CapabilityUpdate::default()))
+    };
+    let refused = (0..65).any(|_| {
+        plan(&mut state).iter().any(|effect| matches!(effect, Effect::Count(super::Count::Violation)))
+    });
+    assert!(refused, "any number of updates may wait");
+}
+
+#[test]
 fn a_full_queue_refuses_with_the_time_to_wait() {
     let now = Instant::now();
     let mut state = serving(&FakeDirectory::new(), 1, now);
