@@ -6,7 +6,7 @@ use futures::future::join;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Error, Kind, MAX_ROW_BYTES, MAX_VALUE_BYTES, Range, RowKey, TenantKeys, Transaction,
+    Error, Kind, MAX_ROW_BYTES, MAX_VALUE_BYTES, Range, RowKey, TenantKeys, Transaction, encode,
     key::{self, PREFIX_BYTES, after, after_prefix, chunk_prefix, row_key},
     limits,
 };
@@ -124,6 +124,26 @@ impl Transaction {
             out.push((row_key, self.decode(keys.as_deref(), &key, value).await?));
         }
         Ok(out)
+    }
+
+    /// Returns every row whose key starts with `prefix`, in the order of their keys. For kinds that have bounds of their own.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn scan_all<R: Row>(&self, tenant: TenantId, prefix: Vec<u8>) -> Result<Vec<R>, Error> {
+        const PAGE: usize = 1_000;
+        let mut rows = Vec::new();
+        let mut after = None;
+        loop {
+            let scan = Scan { prefix: prefix.clone(), after: after.take(), limit: PAGE, reverse: false };
+            let page = self.scan::<R>(tenant, scan).await?;
+            let full = page.len() == PAGE;
+            after = page.last().map(|(key, _)| encode(key));
+            rows.extend(page.into_iter().map(|(_, row)| row));
+            if !full {
+                return Ok(rows);
+            }
+        }
     }
 
     fn write_row(&self, key: Vec<u8>, value: Vec<u8>) -> Result<(), Error> {

@@ -9,7 +9,7 @@ use aesp_storage::{Blind, Kind, Transaction, encode};
 
 use crate::{
     Contract, Error,
-    read::{active_versions, all},
+    read::active_versions,
     rows::{DefaultVersion, Origin, Status, StoredContract},
 };
 
@@ -40,7 +40,7 @@ pub async fn create_draft(
         }
         return Err(Error::VersionTaken { name: contract.name().to_owned(), version });
     }
-    if all::<StoredContract>(tx, owner, vec![]).await?.len() >= MAX_VERSIONS {
+    if tx.scan_all::<StoredContract>(owner, vec![]).await?.len() >= MAX_VERSIONS {
         return Err(Error::TooMany { limit: MAX_VERSIONS });
     }
     let row = StoredContract::draft(contract, origin);

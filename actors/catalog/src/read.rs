@@ -1,7 +1,7 @@
 //! What reads a catalogue, inside a transaction of the caller's.
 
 use aesp_proto::TenantId;
-use aesp_storage::{Error as StoreError, Kind, Row, Scan, Transaction, encode};
+use aesp_storage::{Error as StoreError, Kind, Transaction};
 
 use crate::{
     Error, Status,
@@ -44,10 +44,10 @@ pub async fn list_contracts(
     tenant: TenantId,
     status: Option<Status>,
 ) -> Result<Vec<(TenantId, StoredContract)>, Error> {
-    let own = all::<StoredContract>(tx, tenant, vec![]).await?.into_iter().map(|row| (tenant, row));
+    let own = tx.scan_all::<StoredContract>(tenant, vec![]).await?.into_iter().map(|row| (tenant, row));
     let mut rows: Vec<_> = own.collect();
     if tenant != TenantId::PLATFORM {
-        let platform = all::<StoredContract>(tx, TenantId::PLATFORM, vec![]).await?;
+        let platform = tx.scan_all::<StoredContract>(TenantId::PLATFORM, vec![]).await?;
         let visible = platform.into_iter().filter(|row| offered(row, tenant));
         rows.extend(visible.map(|row| (TenantId::PLATFORM, row)));
     }
@@ -79,28 +79,7 @@ pub(crate) async fn active_versions(
         Err(StoreError::KeyDestroyed { .. }) => return Ok(vec![]),
         Err(error) => return Err(error.into()),
     };
-    let mut rows = all::<StoredContract>(tx, owner, prefix).await?;
+    let mut rows = tx.scan_all::<StoredContract>(owner, prefix).await?;
     rows.retain(|row| row.status == Status::Active);
     Ok(rows)
-}
-
-/// Reads every row of a kind whose key starts with `prefix`.
-pub(crate) async fn all<R: Row>(
-    tx: &Transaction,
-    tenant: TenantId,
-    prefix: Vec<u8>,
-) -> Result<Vec<R>, Error> {
-    const PAGE: usize = 500;
-    let mut rows = Vec::new();
-    let mut after = None;
-    loop {
-        let scan = Scan { prefix: prefix.clone(), after: after.take(), limit: PAGE, reverse: false };
-        let page = tx.scan::<R>(tenant, scan).await?;
-        let full = page.len() == PAGE;
-        after = page.last().map(|(key, _)| encode(key));
-        rows.extend(page.into_iter().map(|(_, row)| row));
-        if !full {
-            return Ok(rows);
-        }
-    }
 }

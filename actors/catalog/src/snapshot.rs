@@ -9,7 +9,6 @@ use semver::Version;
 
 use crate::{
     Compiled, Compiler, Error, Status,
-    read::all,
     rows::{DefaultVersion, StoredContract},
 };
 
@@ -35,13 +34,13 @@ impl Snapshot {
         let mut snapshot = Self::default();
         // The tenant's own come last: should a clash have got past activation, the platform's contract does not take its name.
         if tenant != TenantId::PLATFORM {
-            let platform = all::<StoredContract>(tx, TenantId::PLATFORM, vec![]).await?;
+            let platform = tx.scan_all::<StoredContract>(TenantId::PLATFORM, vec![]).await?;
             let offered = platform.into_iter().filter(|row| row.content.offered_to.contains(&tenant));
-            let defaults = all::<DefaultVersion>(tx, TenantId::PLATFORM, vec![]).await?;
+            let defaults = tx.scan_all::<DefaultVersion>(TenantId::PLATFORM, vec![]).await?;
             snapshot.add(offered, defaults, compiler);
         }
-        let own = all::<StoredContract>(tx, tenant, vec![]).await?;
-        snapshot.add(own.into_iter(), all::<DefaultVersion>(tx, tenant, vec![]).await?, compiler);
+        let own = tx.scan_all::<StoredContract>(tenant, vec![]).await?;
+        snapshot.add(own.into_iter(), tx.scan_all::<DefaultVersion>(tenant, vec![]).await?, compiler);
         Ok(snapshot)
     }
 

@@ -3,10 +3,7 @@
 use aesp_proto::{PrincipalId, TenantId, Timestamp, TokenId};
 use aesp_storage::{Scan, Transaction, encode};
 
-use crate::{
-    Error,
-    rows::{StoredPolicy, all},
-};
+use crate::{Error, rows::StoredPolicy};
 
 /// How many policy texts a tenant may have, and how long they may be together, so that one transaction can read them.
 const MAX_POLICIES: usize = 10_000;
@@ -44,7 +41,7 @@ pub async fn create_policy(
     let text = draft.text.clone();
     let row = StoredPolicy::new(draft.id, &draft.name, text, author, now)?;
     let row = StoredPolicy { description: draft.description.clone(), ..row };
-    let others = all::<StoredPolicy>(tx, tenant, vec![]).await?;
+    let others = tx.scan_all::<StoredPolicy>(tenant, vec![]).await?;
     if others.len() >= MAX_POLICIES {
         return Err(Error::TooMany { what: "policies", limit: MAX_POLICIES });
     }

@@ -5,10 +5,7 @@ use std::collections::{HashMap, HashSet};
 use aesp_proto::{TenantId, Timestamp};
 use aesp_storage::{Blind, Kind, Transaction};
 
-use crate::{
-    Error, Role, builtin,
-    rows::{Assignment, all},
-};
+use crate::{Error, Role, builtin, rows::Assignment};
 
 /// How many roles of its own a tenant may have.
 const MAX_ROLES: usize = 1000;
@@ -27,7 +24,7 @@ pub async fn create_role(tx: &Transaction, tenant: TenantId, role: &Role) -> Res
     if tx.get::<Role>(tenant, &key).await?.is_some() {
         return Err(Error::RoleExists(role.name.clone()));
     }
-    let mut roles = all::<Role>(tx, tenant, vec![]).await?;
+    let mut roles = tx.scan_all::<Role>(tenant, vec![]).await?;
     if roles.len() >= MAX_ROLES {
         return Err(Error::TooMany { what: "roles", limit: MAX_ROLES });
     }
@@ -56,11 +53,11 @@ pub async fn delete_role(
         return Err(Error::NoSuchRole(name.to_owned()));
     }
     let in_use = |how: String| Err(Error::InUse { role: name.to_owned(), how });
-    let roles = all::<Role>(tx, tenant, vec![]).await?;
+    let roles = tx.scan_all::<Role>(tenant, vec![]).await?;
     if let Some(heir) = roles.iter().find(|role| role.inherits.iter().any(|parent| parent == name)) {
         return in_use(format!("inherited by {:?}", heir.name));
     }
-    let assignments = all::<Assignment>(tx, tenant, vec![]).await?;
+    let assignments = tx.scan_all::<Assignment>(tenant, vec![]).await?;
     for assignment in assignments.iter().filter(|assignment| assignment.role == name) {
         if assignment.holds(now) {
             return in_use("assigned".into());
@@ -77,7 +74,7 @@ pub async fn delete_role(
 /// # Errors
 /// [`Error::Store`].
 pub async fn list_roles(tx: &Transaction, tenant: TenantId) -> Result<Vec<Role>, Error> {
-    let mut own = all::<Role>(tx, tenant, vec![]).await?;
+    let mut own = tx.scan_all::<Role>(tenant, vec![]).await?;
     own.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(builtin::built_in(tenant).iter().cloned().chain(own).collect())
 }

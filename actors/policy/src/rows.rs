@@ -4,7 +4,7 @@ use std::{
 };
 
 use aesp_proto::{PrincipalId, TenantId, Timestamp, TokenId, v1};
-use aesp_storage::{Blind, Kind, Row, RowKey, Scan, Transaction, encode};
+use aesp_storage::{Blind, Kind, Row, RowKey, Transaction, encode};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Role, SCHEMA, text};
@@ -111,34 +111,13 @@ pub(crate) fn schema_fingerprint() -> u64 {
     })
 }
 
-/// Reads every row of a kind whose key starts with `prefix`.
-pub(crate) async fn all<R: Row>(
-    tx: &Transaction,
-    tenant: TenantId,
-    prefix: Vec<u8>,
-) -> Result<Vec<R>, Error> {
-    const PAGE: usize = 1000;
-    let mut rows = Vec::new();
-    let mut after = None;
-    loop {
-        let scan = Scan { prefix: prefix.clone(), after: after.take(), limit: PAGE, reverse: false };
-        let page = tx.scan::<R>(tenant, scan).await?;
-        let full = page.len() == PAGE;
-        after = page.last().map(|(key, _)| encode(key));
-        rows.extend(page.into_iter().map(|(_, row)| row));
-        if !full {
-            return Ok(rows);
-        }
-    }
-}
-
 /// Reads the assignments of one principal.
 pub(crate) async fn assignments_of(
     tx: &Transaction,
     tenant: TenantId,
     principal: PrincipalId,
 ) -> Result<Vec<Assignment>, Error> {
-    all::<Assignment>(tx, tenant, principal_prefix(principal)).await
+    Ok(tx.scan_all::<Assignment>(tenant, principal_prefix(principal)).await?)
 }
 
 fn principal_prefix(principal: PrincipalId) -> Vec<u8> {

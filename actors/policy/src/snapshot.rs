@@ -10,7 +10,7 @@ use cedar_policy::EntityUid;
 use crate::{
     Error, Role, builtin,
     index::{Entry, Index},
-    rows::{Assignment, StoredPolicy, all, schema_fingerprint},
+    rows::{Assignment, StoredPolicy, schema_fingerprint},
     schema::{uid, vocabulary},
     text,
 };
@@ -188,9 +188,9 @@ impl Snapshot {
 impl Parts {
     async fn read(tx: &Transaction, tenant: TenantId) -> Result<Self, Error> {
         Ok(Self {
-            roles: all(tx, tenant, vec![]).await?,
-            assignments: all(tx, tenant, vec![]).await?,
-            policies: all(tx, tenant, vec![]).await?,
+            roles: tx.scan_all(tenant, vec![]).await?,
+            assignments: tx.scan_all(tenant, vec![]).await?,
+            policies: tx.scan_all(tenant, vec![]).await?,
         })
     }
 }
