@@ -49,6 +49,12 @@ impl Granted {
         &self.permit
     }
 
+    /// Returns what was permitted.
+    #[must_use]
+    pub fn action(&self) -> &str {
+        &self.action
+    }
+
     /// Starts the record of what was done under this grant.
     #[must_use]
     pub fn event(&self, kind: EventType, outcome: Outcome, resource: impl Into<String>) -> Event {
@@ -63,7 +69,18 @@ impl Granted {
     /// reached into it, one in the platform's.
     #[must_use]
     pub fn changed(&self, resource: impl Into<String>) -> Vec<Event> {
-        let event = self.event(EventType::ConfigurationChange, Outcome::Success, resource);
+        self.both(self.event(EventType::ConfigurationChange, Outcome::Success, resource))
+    }
+
+    /// Starts the records of what came to nothing, in the same logs. They say what the client is told, no more.
+    #[must_use]
+    pub fn failed(&self, kind: EventType, resource: impl Into<String>, error: &Error) -> Vec<Event> {
+        let mut event = self.event(kind, Outcome::Failure, resource);
+        event.details.reason = format!("{}: {}", error.code().as_str_name(), error.message());
+        self.both(event)
+    }
+
+    fn both(&self, event: Event) -> Vec<Event> {
         if self.caller.tenant() == self.tenant {
             return vec![event];
         }
@@ -123,6 +140,21 @@ impl Access {
         tenant: TenantId,
     ) -> Result<Granted, Error> {
         self.permit(caller, action, tenant, Resource::Tenant(tenant)).await
+    }
+
+    /// Tells whether the caller might perform `action` on such a resource. Nothing is done under it, so nothing is recorded.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub async fn would_permit(
+        &self,
+        caller: &Caller,
+        action: &str,
+        tenant: TenantId,
+        resource: Resource<'_>,
+    ) -> Result<(), Error> {
+        let decided = self.decide(caller, action, tenant, &resource, self.context(caller, None)).await;
+        decided.map(|_| ()).map_err(|refusal| refusal.correlated(&caller.source.correlation_id))
     }
 
     /// Decides without a record; the pipeline records its refusals with the call.

@@ -78,7 +78,8 @@ impl Calls {
             )
             .remedy("return to the caller instead of calling further"));
         }
-        Ok((Some(working.caller), depth))
+        let origin = working.behalf.as_ref().unwrap_or(&working.caller);
+        Ok((Some(origin.clone()), depth))
     }
 }
 
@@ -87,8 +88,7 @@ pub(crate) type Refusal = Box<(Admitted, Error)>;
 
 /// The one answer for a session that does not exist, has ended, or is another's.
 pub(crate) fn session_invalid() -> Error {
-    Error::new(ErrorCode::SessionInvalid, "the session does not exist, has ended, or is not yours")
-        .remedy("create a new session: AgentService.CreateSession")
+    aesp_session::Error::Invalid.into()
 }
 
 impl Admitted {

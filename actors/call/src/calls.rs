@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc};
 use aesp_audit::{Event, Recorder};
 use aesp_cluster::Ownership;
 use aesp_proto::{
-    DispatchId, SessionId, TenantId,
+    DispatchId, PrincipalId, SessionId, TenantId,
     v1::{EventType, Outcome},
 };
 use aesp_runtime::Runtimes;
@@ -14,7 +14,7 @@ use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
 use tokio_util::task::TaskTracker;
 
-use crate::{Access, Caller, Views, access::event_of, admitted::Admitted, dispatched::Work};
+use crate::{Access, Caller, Views, access::event_of, admitted::Admitted, validated::Standing};
 
 /// What calls are made of.
 #[derive(Clone)]
@@ -40,10 +40,14 @@ pub struct Calls(Arc<Inner>);
 struct Inner {
     parts: Parts,
     /// What Runtimes work on at this moment.
-    working: DashMap<DispatchId, Work>,
+    working: DashMap<DispatchId, Arc<Standing>>,
     /// Calls that go on when their client has left, so that their end is recorded.
     tasks: TaskTracker,
 }
+
+/// Calls as they ran when they were counted.
+#[derive(Debug)]
+pub struct RunningCalls(Vec<Arc<Standing>>);
 
 /// Where a dispatch belongs, for results that come late. Under the platform, because a Runtime names nothing but the dispatch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -107,8 +111,8 @@ impl Calls {
         self.0.tasks.wait().await;
     }
 
-    pub(crate) fn working(&self, dispatch: DispatchId, work: Work) {
-        self.0.working.insert(dispatch, work);
+    pub(crate) fn working(&self, dispatch: DispatchId, standing: Arc<Standing>) {
+        self.0.working.insert(dispatch, standing);
     }
 
     pub(crate) fn worked(&self, dispatch: DispatchId) {
@@ -116,14 +120,39 @@ impl Calls {
     }
 
     /// Returns what the Runtime with the caller's certificate works on under this dispatch id.
-    pub(crate) fn working_on(&self, dispatch: DispatchId, caller: &Caller) -> Option<Work> {
+    pub(crate) fn working_on(&self, dispatch: DispatchId, caller: &Caller) -> Option<Arc<Standing>> {
         let crate::Means::Certificate(identity) = caller.means() else { return None };
         let running = self.runtimes().find(dispatch)?;
         // INVARIANT T1: a Runtime calls on behalf of nobody but those whose call it works on, in their own tenant.
         if *running.identity != **identity || running.tenant != caller.tenant() {
             return None;
         }
-        self.0.working.get(&dispatch).map(|work| work.clone())
+        self.0.working.get(&dispatch).map(|standing| Arc::clone(&standing))
+    }
+
+    /// Returns the calls of the principal, or on its behalf, that Runtimes work on at this moment.
+    #[must_use]
+    pub fn running(&self, tenant: TenantId, principal: PrincipalId) -> RunningCalls {
+        let own = |standing: &Standing| {
+            let callers = std::iter::once(&standing.caller).chain(&standing.behalf);
+            callers.clone().any(|c| c.tenant() == tenant && c.principal_id() == principal)
+        };
+        let running = self.0.working.iter().filter(|standing| own(standing));
+        RunningCalls(running.map(|standing| Arc::clone(&standing)).collect())
+    }
+
+    /// Counts those of the calls that may not go on by the rights of now: each ends by itself as it hears of them.
+    pub async fn lost(&self, running: RunningCalls) -> usize {
+        let mut lost = 0;
+        for standing in running.0 {
+            let view = self.views().get(standing.caller.tenant()).await;
+            let stands = match view {
+                Ok(view) => standing.renew(self, &view).await.is_ok(),
+                Err(_) => false,
+            };
+            lost += usize::from(!stands);
+        }
+        lost
     }
 
     /// Reads what is known of a call.

@@ -7,21 +7,18 @@ use aesp_proto::{
 };
 use aesp_runtime::{Attempt, Dispatch, Lost, LostReason, Priority, Update};
 use bytes::Bytes;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{sync::mpsc::OwnedPermit, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Calls,
-    caller::Caller,
     ending::{Ending, outcome_unknown},
+    streamed::{Part, Parts, Streamed},
     validated::Permitted,
 };
 
 /// How often a call is given to another Runtime.
 const MAX_ATTEMPTS: u32 = 3;
-
-/// Where the parts of a stream go; each is checked, and was permitted at the moment it was sent on.
-pub(crate) type Parts = mpsc::Sender<Result<StreamChunk, Error>>;
 
 /// A call being run by a Runtime, over all its attempts.
 pub(crate) struct Running<'a> {
@@ -31,11 +28,13 @@ pub(crate) struct Running<'a> {
     pub(crate) parts: Option<Parts>,
     /// Of the current attempt; the first one is named in the intent.
     pub(crate) dispatch: DispatchId,
+    /// The attempt that the intent names, if there is an intent.
+    pub(crate) intended: Option<DispatchId>,
     pub(crate) attempts: u32,
     /// Whether a Runtime may have started it.
     pub(crate) sent: bool,
-    /// Of the chunks of a stream.
-    pub(crate) chunks: u64,
+    /// What was passed on of a stream.
+    pub(crate) streamed: Streamed,
 }
 
 impl Running<'_> {
@@ -52,11 +51,13 @@ impl Running<'_> {
                 Ok(attempt) => attempt,
                 Err(error) => return (self.ended(error.into()), None),
             };
-            self.calls.working(self.dispatch, self.work());
+            self.calls.working(self.dispatch, Arc::clone(&self.permitted.standing));
             let (ended, attempt) = self.attend(attempt).await;
             self.calls.worked(self.dispatch);
             match ended {
                 Attended::Ended(ending) => return (ending, attempt),
+                // An id that no Runtime has heard of is still the one that the intent names.
+                Attended::Again if !self.sent => {}
                 Attended::Again => self.dispatch = DispatchId::random(&self.calls.access().entropy),
             }
         }
@@ -82,15 +83,6 @@ impl Running<'_> {
         }
     }
 
-    fn work(&self) -> Work {
-        let admitted = &self.permitted.validated.admitted;
-        Work {
-            caller: admitted.behalf.clone().unwrap_or_else(|| admitted.caller.clone()),
-            session: admitted.session.id,
-            depth: admitted.depth,
-        }
-    }
-
     /// Waits on one attempt.
     async fn attend(&mut self, mut attempt: Attempt) -> (Attended, Option<Attempt>) {
         let tenant = self.permitted.validated.admitted.caller.tenant();
@@ -99,9 +91,22 @@ impl Running<'_> {
             Err(error) => return (Attended::Ended(self.ended(error.into())), None),
         };
         let deadline = self.permitted.validated.deadline;
+        // A part that waits for the reader; the Runtime is not listened to meanwhile.
+        let mut waiting: Option<StreamChunk> = None;
         loop {
             let update = tokio::select! {
-                update = attempt.next() => update,
+                update = attempt.next(), if waiting.is_none() => update,
+                room = room(&self.parts), if waiting.is_some() => {
+                    match (room, waiting.take()) {
+                        (Some(room), Some(chunk)) => self.hand_over(room, chunk),
+                        _ => {
+                            attempt.cancel("the caller left the stream");
+                            let error = Error::new(ErrorCode::Cancelled, "the caller left the stream");
+                            return (Attended::Ended(self.ended(error)), None);
+                        }
+                    }
+                    continue;
+                }
                 () = self.cancel.cancelled() => {
                     self.sent = true;
                     attempt.cancel("cancelled by the caller");
@@ -135,8 +140,9 @@ impl Running<'_> {
                 }
                 Some(Update::Chunk(chunk)) => {
                     self.sent = true;
-                    if let Some(ending) = self.pass_on(chunk).await {
-                        return (Attended::Ended(ending), Some(attempt));
+                    match self.check_part(chunk).await {
+                        Next::Ended(ending) => return (Attended::Ended(ending), Some(attempt)),
+                        Next::PassOn(chunk) => waiting = Some(chunk),
                     }
                 }
                 Some(Update::Failed(failure)) => {
@@ -173,50 +179,59 @@ impl Running<'_> {
         }
     }
 
-    /// Checks a chunk and sends it on; the last one ends the call.
-    async fn pass_on(&mut self, chunk: StreamChunk) -> Option<Ending> {
+    /// Checks a part of a stream. The last one ends the call, and waits for the record with it.
+    async fn check_part(&mut self, chunk: StreamChunk) -> Next {
         let contract = &self.permitted.validated.contract;
+        let name = contract.contract().name().to_owned();
         if let Some(error) = chunk.error {
-            let name = contract.contract().name().to_owned();
-            return Some(Ending::Answered(FunctionResult {
+            return Next::Ended(Ending::Answered(FunctionResult {
                 name,
                 status: ResultStatus::Error.into(),
                 error: Some(error),
                 ..FunctionResult::default()
             }));
         }
-        if let Err(error) = contract.check_chunk(&chunk.payload) {
+        // The last one may be no more than the end.
+        let empty_end = chunk.is_final && chunk.payload.is_empty();
+        if !empty_end && let Err(error) = contract.check_chunk(&chunk.payload) {
             let error =
                 Error::new(ErrorCode::SchemaViolation, "a part of the stream does not satisfy the contract")
+                    .remedy("report it to the owner of the tool")
                     .because(error);
-            return Some(self.ended(error));
+            return Next::Ended(self.ended(error));
         }
-        if let Err(error) = self.permitted.recheck(self.calls).await {
-            return Some(self.ended(error));
-        }
-        let is_final = chunk.is_final;
-        self.chunks += 1;
-        if let Some(parts) = &self.parts {
-            // The final part waits for the record; the caller sends it.
-            if !is_final && parts.send(Ok(chunk)).await.is_err() {
-                return Some(self.ended(Error::new(ErrorCode::Cancelled, "the caller left the stream")));
+        if chunk.is_final {
+            if !empty_end {
+                self.streamed.end(chunk);
             }
-        }
-        is_final.then(|| {
-            Ending::Answered(FunctionResult {
-                name: self.permitted.validated.contract.contract().name().to_owned(),
+            return Next::Ended(Ending::Answered(FunctionResult {
+                name,
                 status: ResultStatus::Success.into(),
-                content_json: Bytes::from(format!("{{\"chunks\":{}}}", self.chunks)),
+                content_json: Bytes::from(format!("{{\"chunks\":{}}}", self.streamed.count())),
                 ..FunctionResult::default()
-            })
-        })
+            }));
+        }
+        // INVARIANT: the opening record is durable before the caller sees anything.
+        if let Err(error) = self.open().await {
+            return Next::Ended(self.ended(error));
+        }
+        match self.permitted.recheck(self.calls).await {
+            Ok(_) => Next::PassOn(chunk),
+            Err(error) => Next::Ended(self.ended(error)),
+        }
+    }
+
+    fn hand_over(&mut self, room: OwnedPermit<Part>, chunk: StreamChunk) {
+        self.streamed.add(&chunk);
+        let view = Arc::clone(&self.permitted.validated.admitted.view);
+        room.send(Part { chunk, view, standing: Arc::clone(&self.permitted.standing) });
     }
 
     /// Decides what a lost Runtime means: another attempt where that can't do harm, or an end.
     fn lost(&mut self, lost: Lost) -> Attended {
         self.sent |= lost.sent;
         let effects = self.permitted.validated.contract.contract().effects();
-        let harmless = !lost.sent || (effects != Effects::NonIdempotent && self.chunks == 0);
+        let harmless = !lost.sent || (effects != Effects::NonIdempotent && self.streamed.count() == 0);
         let time_left = Instant::now() < self.permitted.validated.deadline;
         let elsewhere = matches!(lost.reason, LostReason::Disconnected | LostReason::Draining);
         if harmless && elsewhere && time_left && self.attempts < MAX_ATTEMPTS {
@@ -257,17 +272,20 @@ impl Running<'_> {
     }
 }
 
+/// What a part of a stream leads to.
+enum Next {
+    PassOn(StreamChunk),
+    Ended(Ending),
+}
+
+/// Waits until the reader takes another part; nothing if it has gone.
+async fn room(parts: &Option<Parts>) -> Option<OwnedPermit<Part>> {
+    parts.clone()?.reserve_owned().await.ok()
+}
+
 enum Attended {
     Ended(Ending),
     Again,
-}
-
-/// What a Runtime works on, for the calls that it makes on the caller's behalf.
-#[derive(Clone, Debug)]
-pub(crate) struct Work {
-    pub(crate) caller: Caller,
-    pub(crate) session: aesp_proto::SessionId,
-    pub(crate) depth: u32,
 }
 
 fn deadline_exceeded() -> Error {

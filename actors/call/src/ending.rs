@@ -1,6 +1,6 @@
 use aesp_proto::{
     Error, ErrorCode, EventId,
-    v1::{FunctionResult, Outcome},
+    v1::{FunctionResult, Outcome, StreamChunk},
 };
 
 /// How a call ended, before its record.
@@ -22,6 +22,8 @@ pub(crate) struct Reply {
     pub(crate) result: FunctionResult,
     pub(crate) event: EventId,
     pub(crate) replayed: bool,
+    /// The last part of a stream, which waited for the record.
+    pub(crate) last: Option<StreamChunk>,
 }
 
 impl Ending {

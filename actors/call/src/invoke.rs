@@ -8,10 +8,11 @@ use crate::{
     Caller, Calls,
     access::event_of,
     admitted::Admitted,
-    dispatched::{Parts, Running},
+    dispatched::Running,
     ending::{Ending, Reply, is_denial},
     request::CallRequest,
     reserved::Reserved,
+    streamed::{Parts, Streamed},
     validated::Permitted,
 };
 
@@ -95,8 +96,10 @@ impl Calls {
         if permitted.needs_intent()
             && let Err(error) = permitted.intend(self, &running, dispatch).await
         {
+            let error = self.refuse(&permitted.validated.admitted, error).await;
             return (permitted, Err(error));
         }
+        let intended = permitted.needs_intent().then_some(dispatch);
         let (cancel, fence) = (running.cancellation(), running.fence());
         let mut run = Running {
             calls: self,
@@ -104,9 +107,10 @@ impl Calls {
             cancel,
             parts,
             dispatch,
+            intended,
             attempts: 0,
             sent: false,
-            chunks: 0,
+            streamed: Streamed::default(),
         };
         let (ending, attempt) = run.run().await;
         let keep = !matches!(ending, Ending::Unknown(_));

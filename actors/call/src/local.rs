@@ -80,9 +80,17 @@ impl Calls {
         };
         match permitted.reserve(self).await {
             Ok(Reserved::Run(mut permitted, running)) => {
-                permitted.recheck(self).await?;
-                let dispatch = DispatchId::random(&self.access().entropy);
-                permitted.intend(self, &running, dispatch).await
+                let intended = match permitted.recheck(self).await {
+                    Ok(_) => {
+                        let dispatch = DispatchId::random(&self.access().entropy);
+                        permitted.intend(self, &running, dispatch).await
+                    }
+                    Err(error) => Err(error),
+                };
+                match intended {
+                    Ok(()) => Ok(()),
+                    Err(error) => Err(self.refuse(&permitted.validated.admitted, error).await),
+                }
             }
             // The id was drawn a moment ago.
             Ok(Reserved::Replay(..)) => Err(Error::internal("a drawn invocation id was in use")),

@@ -12,6 +12,7 @@ use prost::Message;
 
 use crate::{
     Calls,
+    calls::DispatchRow,
     dispatched::Running,
     ending::{Ending, Reply},
     validated::Permitted,
@@ -21,25 +22,28 @@ impl Running<'_> {
     /// Makes the end durable: the audit event, and what a repeat is answered with, in one transaction. Only then may the
     /// caller hear of it.
     pub(crate) async fn record(self, fence: Fence, ending: Ending) -> Result<Reply, Error> {
-        let Running { calls, permitted, dispatch, attempts, chunks, .. } = self;
+        let Running { calls, permitted, dispatch, attempts, mut streamed, intended, .. } = self;
         let mut event = calls.event(permitted, EventType::ToolInvocation, "tool.invoke", ending.outcome());
         event.details.reason = ending.reason();
         let admitted = &permitted.validated.admitted;
         let took = admitted.started.elapsed().as_millis();
         event.details.fields.push(("duration_ms".into(), took.to_string()));
         event.details.fields.push(("attempts".into(), attempts.to_string()));
-        if chunks > 0 {
-            event.details.fields.push(("chunks".into(), chunks.to_string()));
+        if streamed.count() > 0 {
+            event.details.fields.push(("chunks".into(), streamed.count().to_string()));
         }
         let session = admitted.session.id;
         let id = event.id;
+        event.details.result = streamed.recorded(match &ending {
+            Ending::Answered(result) => result.content_json.clone(),
+            _ => Bytes::new(),
+        });
         match ending {
             Ending::Answered(result) => {
-                event.details.result = Some(result.content_json.clone());
                 let settled = if result.error.is_none() { Settled::Succeeded } else { Settled::Failed };
                 let row = answer_row(calls, permitted, dispatch, id, settled, &result);
                 calls.write(fence, admitted.caller.tenant(), session, row, vec![event]).await?;
-                Ok(Reply { result, event: id, replayed: false })
+                Ok(Reply { result, event: id, replayed: false, last: streamed.take_last() })
             }
             Ending::Failed(error) => {
                 let row = answer_row(calls, permitted, dispatch, id, Settled::Failed, &host_failure(&error));
@@ -51,6 +55,26 @@ impl Running<'_> {
                 row.state = OutcomeState::Unknown;
                 row.dispatch = Some(dispatch);
                 calls.write(fence, admitted.caller.tenant(), session, row, vec![event]).await?;
+                Err(error)
+            }
+            Ending::Refused(error) if intended.is_some() => {
+                // It had no effect: the intent must not stand for a call that may have run.
+                let (tenant, invocation) =
+                    (admitted.caller.tenant(), admitted.request.invocation.as_str().to_owned());
+                let first = intended;
+                calls
+                    .recorder()
+                    .record_for(tenant, move |tx| {
+                        let (invocation, event) = (invocation.clone(), event.clone());
+                        Box::pin(async move {
+                            aesp_session::withdraw_intent(tx, fence, tenant, session, &invocation).await?;
+                            if let Some(first) = first {
+                                tx.delete::<DispatchRow>(TenantId::PLATFORM, &first).await?;
+                            }
+                            Ok::<_, Error>(((), vec![event]))
+                        })
+                    })
+                    .await?;
                 Err(error)
             }
             Ending::Refused(error) => {
@@ -107,7 +131,7 @@ pub(crate) fn replay(outcome: &Outcome) -> Result<Reply, Error> {
         }
         _ => {
             let event = outcome.event.unwrap_or(crate::outcomes::NO_EVENT);
-            Ok(Reply { result, event, replayed: true })
+            Ok(Reply { result, event, replayed: true, last: None })
         }
     }
 }

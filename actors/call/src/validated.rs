@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use aesp_catalog::{Compiled, Contract};
-use aesp_policy::{Context, Permit, Resource};
-use aesp_proto::Error;
+use aesp_policy::{Context, Permit, PolicyArguments, Resource};
+use aesp_proto::{Error, ErrorCode, SessionId};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -28,15 +28,45 @@ pub(crate) struct Validated {
 pub(crate) struct Permitted {
     pub(crate) validated: Validated,
     pub(crate) permit: Permit,
+    pub(crate) standing: Arc<Standing>,
+}
+
+/// What the right to a call depends on: enough to decide it anew, wherever the call is at that moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    pub(crate) caller: Caller,
+    /// The caller for whom a Runtime acts.
+    pub(crate) behalf: Option<Caller>,
+    pub(crate) session: SessionId,
+    pub(crate) depth: u32,
+    contract: Arc<Compiled>,
+    /// The arguments that policies may read.
+    visible: PolicyArguments,
 }
 
 impl Validated {
     /// Asks for the permit: for the caller and, when a Runtime acts on somebody's behalf, for both.
     pub(crate) fn permit(self, calls: &Calls) -> Result<Permitted, Refusal> {
-        match decide(calls, &self.admitted.view, &self) {
-            Ok(permit) => Ok(Permitted { validated: self, permit }),
+        let decided = self.standing().and_then(|standing| {
+            let permit = standing.decide(calls, &self.admitted.view)?;
+            Ok((standing, permit))
+        });
+        match decided {
+            Ok((standing, permit)) => Ok(Permitted { validated: self, permit, standing: Arc::new(standing) }),
             Err(error) => Err(Box::new((self.admitted, error))),
         }
+    }
+
+    fn standing(&self) -> Result<Standing, Error> {
+        let admitted = &self.admitted;
+        Ok(Standing {
+            caller: admitted.caller.clone(),
+            behalf: admitted.behalf.clone(),
+            session: admitted.session.id,
+            depth: admitted.depth,
+            contract: Arc::clone(&self.contract),
+            visible: self.contract.policy_arguments(&self.arguments)?,
+        })
     }
 }
 
@@ -45,28 +75,14 @@ impl Permitted {
     ///
     /// INVARIANT R1: called before anything starts on the permit: a dispatch, a stream part, an answer.
     pub(crate) async fn recheck(&mut self, calls: &Calls) -> Result<bool, Error> {
-        let admitted = &self.validated.admitted;
-        let view = calls.views().get(admitted.caller.tenant()).await?;
-        if view.same_rights(&admitted.view) {
-            return Ok(false);
+        match self.standing.recheck(calls, &self.validated.admitted.view).await? {
+            None => Ok(false),
+            Some((permit, view)) => {
+                self.permit = permit;
+                self.validated.admitted.view = view;
+                Ok(true)
+            }
         }
-        calls.access().authenticator.recheck(&admitted.caller).await?;
-        if let Some(behalf) = &admitted.behalf {
-            calls.access().authenticator.recheck(behalf).await?;
-        }
-        let contract = self.validated.contract.contract();
-        let offered = view.catalog.find(contract.name(), Some(&contract.version().to_string()));
-        if !self.validated.contract.is_development()
-            && offered.is_none_or(|offered| offered.contract().digest() != contract.digest())
-        {
-            return Err(Error::new(
-                aesp_proto::ErrorCode::ToolNotFound,
-                "the tool's contract was retired while the call ran",
-            ));
-        }
-        self.permit = decide(calls, &view, &self.validated)?;
-        self.validated.admitted.view = view;
-        Ok(true)
     }
 }
 
@@ -82,33 +98,65 @@ pub(crate) fn digest(contract: &Contract, arguments: &Value) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// Decides `tool.invoke` by `view`.
-fn decide(calls: &Calls, view: &View, call: &Validated) -> Result<Permit, Error> {
-    let contract = call.contract.contract();
-    let visible = call.contract.policy_arguments(&call.arguments)?;
-    let version = contract.version().to_string();
-    let admitted = &call.admitted;
-    let resource = Resource::Tool {
-        tenant: admitted.caller.tenant(),
-        name: contract.name(),
-        version: &version,
-        effects: contract.effects().as_str(),
-        risk: contract.risk().as_str(),
-        classification: contract.classification().as_str(),
-        tags: contract.tags(),
-        required_roles: contract.required_roles(),
-        development: call.contract.is_development(),
-    };
-    let ask = |caller: &Caller| {
-        let context = Context {
-            arguments: Some(&visible),
-            depth: admitted.depth,
-            ..calls.access().context(caller, Some(admitted.session.id))
-        };
-        calls.access().decide_in(view, caller, "tool.invoke", &resource, context)
-    };
-    if let Some(behalf) = &admitted.behalf {
-        ask(behalf)?;
+impl Standing {
+    /// Decides again if rights have changed since `view`; returns the new permit with the view that it was decided by.
+    pub(crate) async fn recheck(
+        &self,
+        calls: &Calls,
+        view: &View,
+    ) -> Result<Option<(Permit, Arc<View>)>, Error> {
+        let current = calls.views().get(self.caller.tenant()).await?;
+        if current.same_rights(view) {
+            return Ok(None);
+        }
+        let permit = self.renew(calls, &current).await?;
+        Ok(Some((permit, current)))
     }
-    ask(&admitted.caller)
+
+    /// Decides by `view`, of which nothing is known to be as it was.
+    pub(crate) async fn renew(&self, calls: &Calls, view: &View) -> Result<Permit, Error> {
+        calls.access().authenticator.recheck(&self.caller).await?;
+        if let Some(behalf) = &self.behalf {
+            calls.access().authenticator.recheck(behalf).await?;
+        }
+        let contract = self.contract.contract();
+        let offered = view.catalog.find(contract.name(), Some(&contract.version().to_string()));
+        if !self.contract.is_development()
+            && offered.is_none_or(|offered| offered.contract().digest() != contract.digest())
+        {
+            let error =
+                Error::new(ErrorCode::ToolNotFound, "the tool's contract was retired while the call ran");
+            return Err(error);
+        }
+        self.decide(calls, view)
+    }
+
+    /// Decides `tool.invoke` by `view`.
+    fn decide(&self, calls: &Calls, view: &View) -> Result<Permit, Error> {
+        let contract = self.contract.contract();
+        let version = contract.version().to_string();
+        let resource = Resource::Tool {
+            tenant: self.caller.tenant(),
+            name: contract.name(),
+            version: &version,
+            effects: contract.effects().as_str(),
+            risk: contract.risk().as_str(),
+            classification: contract.classification().as_str(),
+            tags: contract.tags(),
+            required_roles: contract.required_roles(),
+            development: self.contract.is_development(),
+        };
+        let ask = |caller: &Caller| {
+            let context = Context {
+                arguments: Some(&self.visible),
+                depth: self.depth,
+                ..calls.access().context(caller, Some(self.session))
+            };
+            calls.access().decide_in(view, caller, "tool.invoke", &resource, context)
+        };
+        if let Some(behalf) = &self.behalf {
+            ask(behalf)?;
+        }
+        ask(&self.caller)
+    }
 }

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use aesp_catalog::Compiler;
 use aesp_proto::{Revision, TenantId};
@@ -9,6 +9,9 @@ use tokio::sync::{Mutex, watch};
 use tracing::warn;
 
 use crate::{Error, View};
+
+/// After what time a store that failed is asked again.
+const RETRY: Duration = Duration::from_millis(200);
 
 /// The node's views: one a tenant, loaded on first use, replaced whole when a revision moves. Cheap to clone.
 #[derive(Clone)]
@@ -120,10 +123,9 @@ impl Views {
     /// Those of the store; then the view is dropped, and calls are refused until it can be loaded.
     pub async fn refresh(&self, tenant: TenantId) -> Result<(), Error> {
         let refreshed = if tenant == TenantId::PLATFORM {
-            self.0.registrations.store(Arc::new(load_registrations(&self.0.store).await?));
+            let mut refreshed = self.refresh_registrations().await;
             // The platform's contracts and quotas are part of every tenant's view.
             let tenants: Vec<_> = self.0.cells.iter().map(|cell| *cell.key()).collect();
-            let mut refreshed = Ok(());
             for tenant in tenants {
                 // One that fails is dropped, and must not keep the others on old rights.
                 refreshed = refreshed.and(self.refresh_one(tenant).await);
@@ -134,6 +136,37 @@ impl Views {
         };
         self.0.refreshed.send_modify(|count| *count += 1);
         refreshed
+    }
+
+    /// Loads who may be a Runtime. While that can't be read nobody may.
+    async fn refresh_registrations(&self) -> Result<(), Error> {
+        let loaded = load_registrations(&self.0.store).await;
+        let (registrations, loaded) = match loaded {
+            Ok(registrations) => (registrations, Ok(())),
+            Err(error) => {
+                self.retry_registrations();
+                (aesp_runtime::Registrations::default(), Err(error))
+            }
+        };
+        self.0.registrations.store(Arc::new(registrations));
+        loaded
+    }
+
+    /// Loads them as soon as the store answers again: no revision tells of that.
+    fn retry_registrations(&self) {
+        let inner = Arc::downgrade(&self.0);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(RETRY).await;
+                let Some(strong) = inner.upgrade() else { return };
+                // One that is loaded meanwhile is as new or newer; this one is loaded after it.
+                if let Ok(registrations) = load_registrations(&strong.store).await {
+                    strong.registrations.store(Arc::new(registrations));
+                    strong.refreshed.send_modify(|count| *count += 1);
+                    return;
+                }
+            }
+        });
     }
 
     async fn refresh_one(&self, tenant: TenantId) -> Result<(), Error> {
@@ -198,7 +231,7 @@ impl Views {
                 let Some(strong) = inner.upgrade() else { return };
                 if let Err(error) = &watched {
                     warn!(%tenant, %error, "revision watch failed");
-                    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+                    tokio::time::sleep(RETRY).await;
                 }
                 if let Err(error) = Self(strong).refresh(tenant).await {
                     warn!(%tenant, %error, "tenant view not refreshed; its calls are refused");

@@ -35,7 +35,8 @@ pub use info::SessionInfo;
 pub use metrics::Metrics;
 pub use origin::Origin;
 pub use outcome::{
-    Outcome, OutcomeRow, OutcomeState, Settled, read_outcome, resolve, write_intent, write_outcome,
+    Outcome, OutcomeRow, OutcomeState, Settled, read_outcome, resolve, withdraw_intent, write_intent,
+    write_outcome,
 };
 pub use payload::Payload;
 pub use sessions::{Context, Options, Sessions};

@@ -104,6 +104,26 @@ pub async fn write_intent(
     put(tx, tenant, session, row).await
 }
 
+/// Takes back the intent of a call that had no effect. What has an outcome stays.
+///
+/// # Errors
+/// [`Error::Store`] with `Fenced`, or the store's other errors.
+pub async fn withdraw_intent(
+    tx: &Transaction,
+    fence: Fence,
+    tenant: TenantId,
+    session: SessionId,
+    invocation: &str,
+) -> Result<(), Error> {
+    fence.check(tx).await?;
+    let key = key(tx, tenant, session, invocation).await?;
+    if let Some(OutcomeRow { state: OutcomeState::Intended, .. }) = tx.get::<OutcomeRow>(tenant, &key).await?
+    {
+        tx.delete::<OutcomeRow>(tenant, &key).await?;
+    }
+    Ok(())
+}
+
 /// Writes what came of a call, over its intent.
 ///
 /// # Errors
