@@ -31,6 +31,11 @@ use crate::{
 /// When the store can't be opened or its master key is wrong.
 pub async fn build(config: &Config) -> anyhow::Result<Host> {
     let store = open_store(config, open_key(&config.keys.master_key_file)?).await?;
+    Ok(assemble(store, config).await?.0)
+}
+
+/// Starts the actors on a store and makes the services, and what these share.
+pub(crate) async fn assemble(store: Store, config: &Config) -> anyhow::Result<(Host, Context)> {
     store.initialise().await.context("the store can't be used")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy = Entropy::from_system();
@@ -110,7 +115,7 @@ pub async fn build(config: &Config) -> anyhow::Result<Host> {
     let guarded = routes.into_axum_router().layer(Guard::new(authenticator, entropy));
     let not_escalated = duties::escalation(root.clone());
     let log = recorder.clone();
-    Ok(Host {
+    let host = Host {
         routes: guarded.into(),
         jwks: Arc::new(move || tokens.jwks()),
         ready: Arc::new(not_escalated),
@@ -124,7 +129,8 @@ pub async fn build(config: &Config) -> anyhow::Result<Host> {
                 tenant: None,
             });
         }),
-    })
+    };
+    Ok((host, context))
 }
 
 /// Prepares a new store and makes the platform's first administrator; returns the API key's text, which is shown once.
@@ -136,6 +142,10 @@ pub async fn first_administrator(config: &Config) -> anyhow::Result<String> {
     let key = if path.exists() { FileKeyProvider::open(path)? } else { FileKeyProvider::create(path)? };
     let store = open_store(config, Arc::new(key)).await?;
     store.initialise().await?;
+    make_administrator(&store).await
+}
+
+pub(crate) async fn make_administrator(store: &Store) -> anyhow::Result<String> {
     let (clock, entropy) = (SystemClock, Entropy::from_system());
     let key = store
         .run(move |tx| {

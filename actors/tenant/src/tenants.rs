@@ -148,8 +148,10 @@ impl Tenants {
                 Ok(home) => home.tell(Message::Quotas(whole)).map_err(Error::from),
                 Err(error) => Err(error),
             };
-            if let Err(error) = told {
-                // It reads the lease that is held when it starts again.
+            // One that is starting reads the lease that is held as it starts.
+            if let Err(error) = told
+                && !matches!(&error, Error::Actor(aesp_supervision::Error::Gone))
+            {
                 warn!(%tenant, %error, "tenant's home not told of its quotas");
             }
         });

@@ -43,8 +43,18 @@ impl Agent {
             self.0.recorder.append(vec![event]).await?;
             return Err(aesp_session::Error::Invalid.into());
         };
-        let resource = Resource::Session { id: info.id, owner: info.principal, tenant };
-        let granted = self.0.access.permit(caller, &entry.action, tenant, resource).await?;
+        let resource = |owner| Resource::Session { id: info.id, owner, tenant };
+        let granted =
+            match self.0.access.permit(caller, &entry.action, tenant, resource(info.principal)).await {
+                Ok(granted) => granted,
+                Err(refusal) if info.principal == caller.principal_id() => return Err(refusal),
+                Err(_) => {
+                    // The refusal is on record. What is heard of it is what a session that does not exist would have given.
+                    let own = resource(caller.principal_id());
+                    self.0.access.would_permit(caller, &entry.action, tenant, own).await?;
+                    return Err(aesp_session::Error::Invalid.into());
+                }
+            };
         Ok((granted, info))
     }
 
@@ -88,9 +98,11 @@ impl agent_service_server::AgentService for Agent {
         let asked = entry.message;
 
         let suggested = match asked.suggested_session_id.as_str() {
-            "" => None,
-            text => Some(session_id(text)?),
+            "" => Ok(None),
+            text => session_id(text).map(Some),
         };
+        let kind = EventType::SessionCreated;
+        let suggested = self.0.settled(&granted, kind, "session", suggested).await?;
         let view = self.0.views.get(granted.tenant()).await.map_err(Error::from)?;
         let new = NewSession {
             principal: entry.caller.principal_id(),
@@ -98,8 +110,8 @@ impl agent_service_server::AgentService for Agent {
             metadata: asked.metadata.into_iter().collect(),
             ttl: (asked.ttl_seconds > 0).then(|| Duration::from_secs(asked.ttl_seconds.into())),
         };
-        let info = self.0.sessions.create(&view.tenant, new, origin(&granted)).await.map_err(Error::from)?;
-        Ok(Response::new(info.into()))
+        let created = self.0.sessions.create(&view.tenant, new, origin(&granted)).await;
+        Ok(Response::new(self.0.settled(&granted, kind, "session", created).await?.into()))
     }
 
     async fn get_session(&self, request: Request<GetSessionRequest>) -> Result<Response<Session>, Status> {
@@ -139,7 +151,9 @@ impl agent_service_server::AgentService for Agent {
         let entry = enter(request)?;
         let (granted, info) = self.session(&entry, &entry.message.session_id).await?;
         let renewed = self.0.sessions.renew(info.tenant, info.id, origin(&granted)).await;
-        Ok(Response::new(renewed.map_err(Error::from)?.into()))
+        let resource = format!("session:{}", info.id);
+        let renewed = self.0.settled(&granted, EventType::SystemEvent, &resource, renewed).await?;
+        Ok(Response::new(renewed.into()))
     }
 
     async fn destroy_session(
@@ -150,7 +164,9 @@ impl agent_service_server::AgentService for Agent {
         let (granted, info) = self.session(&entry, &entry.message.session_id).await?;
         let force = entry.message.force;
         let ended = self.0.sessions.destroy(info.tenant, info.id, force, origin(&granted)).await;
-        let cancelled_calls = u32::try_from(ended.map_err(Error::from)?).unwrap_or(u32::MAX);
+        let resource = format!("session:{}", info.id);
+        let ended = self.0.settled(&granted, EventType::SessionDestroyed, &resource, ended).await?;
+        let cancelled_calls = u32::try_from(ended).unwrap_or(u32::MAX);
         Ok(Response::new(DestroySessionResponse { cancelled_calls }))
     }
 
@@ -191,9 +207,9 @@ impl agent_service_server::AgentService for Agent {
         let (granted, info) = self.session(&entry, &entry.message.session_id).await?;
         let invocation = &entry.message.invocation_id;
         let cancelled = self.0.sessions.cancel(info.tenant, info.id, invocation).await;
-        let was_running = cancelled.map_err(Error::from)?;
-        let mut event =
-            granted.event(EventType::ToolInvocation, Outcome::Success, format!("session:{}", info.id));
+        let resource = format!("session:{}", info.id);
+        let was_running = self.0.settled(&granted, EventType::ToolInvocation, &resource, cancelled).await?;
+        let mut event = granted.event(EventType::ToolInvocation, Outcome::Success, resource);
         event.session = Some(info.id);
         event.details.invocation_id = invocation.chars().take(64).collect();
         self.0.recorder.append(vec![event]).await.map_err(Error::from)?;
@@ -225,7 +241,9 @@ impl agent_service_server::AgentService for Agent {
             asked.status(),
             &asked.justification,
         );
-        Ok(Response::new(resolved.await?))
+        let resource = format!("session:{}", info.id);
+        let resolved = self.0.settled(&granted, EventType::ToolInvocation, &resource, resolved.await).await?;
+        Ok(Response::new(resolved))
     }
 
     async fn authorize_tool_call(

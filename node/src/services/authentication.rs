@@ -252,9 +252,9 @@ impl enterprise_authentication_service_server::EnterpriseAuthenticationService f
                 })
                 .await?;
         } else if let Ok(refresh) = token.parse::<RefreshToken>() {
-            if refresh.tenant() != tenant {
-                return Err(aesp_call::tenant_access_denied().into());
-            }
+            let own =
+                if refresh.tenant() == tenant { Ok(()) } else { Err(aesp_call::tenant_access_denied()) };
+            self.0.denied(&granted, "refresh token", own).await?;
             self.0
                 .change(&granted, "refresh token".into(), move |tx| {
                     let refresh = refresh.clone();
@@ -265,7 +265,7 @@ impl enterprise_authentication_service_server::EnterpriseAuthenticationService f
                 })
                 .await?;
         } else {
-            let claims = self.read(&token, tenant)?;
+            let claims = self.0.denied(&granted, "token", self.read(&token, tenant)).await?;
             self.0
                 .change(&granted, format!("token:{}", claims.token), move |tx| {
                     let claims = std::sync::Arc::clone(&claims);
@@ -291,11 +291,7 @@ impl enterprise_authentication_service_server::EnterpriseAuthenticationService f
         &self,
         request: Request<GetUserPermissionsRequest>,
     ) -> Result<Response<GetUserPermissionsResponse>, Status> {
-        let entry = enter(request)?;
-        let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
-        let (principal, view) = self.0.principal(&granted, &entry.message.principal_id).await?;
-        let permissions = view.policy.effective(principal.id, self.0.clock.now());
-        Ok(Response::new(GetUserPermissionsResponse { permissions }))
+        Ok(Response::new(self.0.permissions(&enter(request)?).await?))
     }
 
     async fn rotate_signing_key(

@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use aesp_call::{Granted, View};
 use aesp_identity::Principal;
 use aesp_policy::{
@@ -27,13 +29,23 @@ impl Authorization {
         policy: &Snapshot,
         view: &View,
         principal: &Principal,
-        (action, resource): (&str, &str),
+        asked: &AuthorizeActionRequest,
     ) -> Result<Decision, Error> {
         let tenant = principal.tenant;
+        let (action, resource) = (asked.action.as_str(), asked.resource.as_str());
         let tool = resource.strip_prefix("tool:").map(|named| named.split_once('@').unwrap_or((named, "")));
         let contract = tool
             .and_then(|(name, version)| view.catalog.find(name, (!version.is_empty()).then_some(version)));
         let version = contract.map(|compiled| compiled.contract().version().to_string()).unwrap_or_default();
+        let arguments = match (contract, asked.args_json.is_empty()) {
+            (_, true) => None,
+            (Some(compiled), false) => {
+                let arguments = compiled.check_arguments(&asked.args_json)?;
+                Some(compiled.policy_arguments(&arguments)?)
+            }
+            (None, false) => return Err(Error::invalid("args_json goes with a tool only")),
+        };
+        let circumstances = circumstances(&asked.context, self.0.clock.now())?;
         let resource = match (resource.split_once(':'), contract) {
             (Some(("tool", _)), Some(compiled)) => {
                 let contract = compiled.contract();
@@ -68,7 +80,7 @@ impl Authorization {
             on_behalf_of: None,
             action,
             resource,
-            context: Circumstances::at(self.0.clock.now()),
+            context: Circumstances { arguments: arguments.as_ref(), ..circumstances },
         };
         Ok(aesp_policy::authorize(policy, &self.0.entropy, &question))
     }
@@ -79,9 +91,35 @@ impl Authorization {
         asked: &AuthorizeActionRequest,
     ) -> Result<AuthorizeActionResponse, Error> {
         let (principal, view) = self.0.principal(granted, &asked.principal_id).await?;
-        let decision = self.decide(&view.policy, &view, &principal, (&asked.action, &asked.resource)).await?;
+        let decision = self.decide(&view.policy, &view, &principal, asked).await?;
         Ok(describe(decision))
     }
+}
+
+/// Reads the circumstances that a question is asked under: those that policies know, by the names of the published schema.
+fn circumstances(context: &HashMap<String, String>, now: Timestamp) -> Result<Circumstances<'static>, Error> {
+    let mut known = Circumstances::at(now);
+    let malformed = |name: &str, form: &str| Error::invalid(format!("context {name} must be {form}"));
+    for (name, value) in context {
+        match name.as_str() {
+            "now" => {
+                let millis = value.parse().map_err(|_| malformed(name, "milliseconds since 1970"))?;
+                known.now = Timestamp(millis);
+            }
+            "sourceIp" => {
+                known.source_ip = Some(value.parse().map_err(|_| malformed(name, "an IP address"))?);
+            }
+            "session" => known.session = Some(value.parse().map_err(|_| malformed(name, "a session id"))?),
+            "depth" => known.depth = value.parse().map_err(|_| malformed(name, "a number from 0"))?,
+            // A circumstance that nobody looks at would make the answer a wrong one.
+            _ => {
+                let name: String = name.chars().take(64).collect();
+                return Err(Error::invalid(format!("policies know no context {name:?}"))
+                    .remedy("give now, sourceIp, session or depth"));
+            }
+        }
+    }
+    Ok(known)
 }
 
 fn describe(decision: Decision) -> AuthorizeActionResponse {
@@ -134,11 +172,7 @@ impl enterprise_authorization_service_server::EnterpriseAuthorizationService for
         &self,
         request: Request<GetUserPermissionsRequest>,
     ) -> Result<Response<GetUserPermissionsResponse>, Status> {
-        let entry = enter(request)?;
-        let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
-        let (principal, view) = self.0.principal(&granted, &entry.message.principal_id).await?;
-        let permissions = view.policy.effective(principal.id, self.0.clock.now());
-        Ok(Response::new(GetUserPermissionsResponse { permissions }))
+        Ok(Response::new(self.0.permissions(&enter(request)?).await?))
     }
 
     async fn evaluate_policy(
@@ -154,7 +188,7 @@ impl enterprise_authorization_service_server::EnterpriseAuthorizationService for
         let stored = StoredPolicy::new(id, "evaluated", text, principal.id, self.0.clock.now());
         let parts = Parts { policies: vec![stored.map_err(Error::from)?], ..Parts::default() };
         let policy = Snapshot::from_parts(principal.tenant, view.revision, parts).map_err(Error::from)?;
-        let decision = self.decide(&policy, &view, &principal, (&asked.action, &asked.resource)).await?;
+        let decision = self.decide(&policy, &view, &principal, &asked).await?;
         Ok(Response::new(describe(decision)))
     }
 
@@ -162,7 +196,8 @@ impl enterprise_authorization_service_server::EnterpriseAuthorizationService for
         let entry = enter(request)?;
         let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
         let tenant = granted.tenant();
-        let role: Role = entry.message.role.ok_or_else(|| Error::invalid("role is missing"))?.into();
+        let role = entry.message.role.ok_or_else(|| Error::invalid("role is missing"));
+        let role: Role = self.0.checked(&granted, "role", role).await?.into();
         let wire = role.to_wire(tenant);
         self.0
             .change(&granted, format!("role:{}", role.name), move |tx| {
@@ -244,21 +279,47 @@ impl enterprise_authorization_service_server::EnterpriseAuthorizationService for
         let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
         let tenant = granted.tenant();
         let asked = entry.message;
-        let revoked = self.0.change(
+        let revoked = self.0.commit(
             &granted,
             format!("principal:{} role:{}", asked.principal_id, asked.role),
             move |tx| {
                 let asked = asked.clone();
                 Box::pin(async move {
                     let id = aesp_identity::find(tx, tenant, &asked.principal_id).await?.id;
-                    Ok(aesp_policy::revoke_role(tx, tenant, id, &asked.role).await?)
+                    if !aesp_policy::revoke_role(tx, tenant, id, &asked.role).await? {
+                        return Err(Error::new(ErrorCode::NotFound, "the principal does not have the role"));
+                    }
+                    Ok(id)
                 })
             },
         );
-        if !revoked.await? {
-            return Err(Error::new(ErrorCode::NotFound, "the principal does not have the role").into());
+        let principal = revoked.await?;
+        // They hear of the new revision themselves and end where the right was lost.
+        let running = self.0.calls.running(tenant, principal);
+        self.0.apply(tenant).await?;
+        let lost = self.0.calls.lost(running).await;
+        Ok(Response::new(RevokeRoleResponse { cancelled_calls: u32::try_from(lost).unwrap_or(u32::MAX) }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(name: &str, value: &str) -> Result<Circumstances<'static>, Error> {
+        circumstances(&HashMap::from([(name.to_owned(), value.to_owned())]), Timestamp(7))
+    }
+
+    #[test]
+    fn circumstances_are_what_policies_know() {
+        assert_eq!(of("depth", "2").unwrap().depth, 2);
+        assert_eq!(of("depth", "2").unwrap().now, Timestamp(7));
+        assert_eq!(of("now", "5").unwrap().now, Timestamp(5));
+        assert_eq!(of("sourceIp", "192.0.2.1").unwrap().source_ip.unwrap().to_string(), "192.0.2.1");
+        for (name, value) in
+            [("source_ip", "192.0.2.1"), ("sourceIp", "x"), ("depth", "-1"), ("session", "s")]
+        {
+            assert!(of(name, value).is_err(), "{name}={value}");
         }
-        // Running calls hear of the new revision themselves and end where the right was lost.
-        Ok(Response::new(RevokeRoleResponse { cancelled_calls: 0 }))
     }
 }

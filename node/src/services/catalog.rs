@@ -1,11 +1,11 @@
 use std::collections::BTreeSet;
 
-use aesp_call::{Caller, tenant_access_denied};
+use aesp_call::{Granted, tenant_access_denied};
 use aesp_catalog::{Contract, Import, Origin};
 use aesp_proto::{
     Error, TenantId,
     v1::{
-        ActivateContractRequest, ContractDraft, CreateContractRequest, EnterpriseToolContract,
+        ActivateContractRequest, ContractDraft, CreateContractRequest, EnterpriseToolContract, EventType,
         GetContractRequest, ImportAdmRequest, ImportMcpRequest, ImportRefusal, ImportResponse,
         ListContractsRequest, ListContractsResponse, RetireContractRequest, catalog_service_server,
     },
@@ -18,20 +18,17 @@ use super::{Context, enter};
 pub(crate) struct Catalog(pub(crate) Context);
 
 impl Catalog {
-    /// Resolves the tenants that a contract is offered to. Only the platform offers to others than itself.
-    async fn offered(
-        &self,
-        caller: &Caller,
-        owner: TenantId,
-        named: &[String],
-    ) -> Result<BTreeSet<TenantId>, Error> {
+    /// Resolves the tenants that a contract is offered to. Only the platform offers to others than itself; who tries is refused
+    /// on record.
+    async fn offered(&self, granted: &Granted, named: &[String]) -> Result<BTreeSet<TenantId>, Error> {
+        let owner = granted.tenant();
         let mut offered = BTreeSet::new();
         for name in named {
-            let tenant = self.0.tenant(caller, name).await?;
-            if tenant != owner && owner != TenantId::PLATFORM {
-                return Err(tenant_access_denied());
-            }
-            offered.insert(tenant);
+            let tenant = match self.0.tenant(granted.caller(), name).await {
+                Ok(tenant) if tenant != owner && owner != TenantId::PLATFORM => Err(tenant_access_denied()),
+                resolved => resolved,
+            };
+            offered.insert(self.0.denied(granted, "contract:offered_to", tenant).await?);
         }
         if offered.is_empty() {
             offered.insert(owner);
@@ -41,20 +38,24 @@ impl Catalog {
 
     async fn import(
         &self,
-        granted: aesp_call::Granted,
+        granted: Granted,
         imported: Import,
         offered_to: &[String],
         origin: Origin,
     ) -> Result<ImportResponse, Error> {
         let owner = granted.tenant();
-        let offered = self.offered(granted.caller(), owner, offered_to).await?;
+        let offered = self.offered(&granted, offered_to).await?;
         let mut answer = ImportResponse { drafts: Vec::new(), refused: imported.refused };
         for draft in imported.drafts {
             let resource = format!("contract:{}@{}", draft.name, draft.version);
             let contract = match Contract::from_draft(&draft, offered.clone()) {
                 Ok(contract) => contract,
                 Err(error) => {
-                    answer.refused.push(ImportRefusal { name: draft.name, reason: error.to_string() });
+                    let reason = error.to_string();
+                    answer.refused.push(ImportRefusal { name: draft.name, reason });
+                    let kind = EventType::ConfigurationChange;
+                    let events = granted.failed(kind, resource, &error.into());
+                    self.0.recorder.append(events).await.map_err(Error::from)?;
                     continue;
                 }
             };
@@ -85,9 +86,11 @@ impl catalog_service_server::CatalogService for Catalog {
         let entry = enter(request)?;
         let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
         let owner = granted.tenant();
-        let draft: ContractDraft = entry.message.draft.ok_or_else(|| Error::invalid("draft is missing"))?;
-        let offered = self.offered(&entry.caller, owner, &draft.offered_to).await?;
-        let contract = Contract::from_draft(&draft, offered).map_err(Error::from)?;
+        let draft = entry.message.draft.ok_or_else(|| Error::invalid("draft is missing"));
+        let draft: ContractDraft = self.0.checked(&granted, "contract", draft).await?;
+        let offered = self.offered(&granted, &draft.offered_to).await?;
+        let named = format!("contract:{}@{}", draft.name, draft.version);
+        let contract = self.0.checked(&granted, &named, Contract::from_draft(&draft, offered)).await?;
         let resource = format!("contract:{}@{}", contract.name(), contract.version());
         let stored = self.0.change(&granted, resource, move |tx| {
             let contract = contract.clone();
@@ -193,7 +196,8 @@ impl catalog_service_server::CatalogService for Catalog {
         let entry = enter(request)?;
         let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
         let asked = entry.message;
-        let imported = aesp_catalog::import_adm(&asked.manifest_json, &asked.version).map_err(Error::from)?;
+        let imported = aesp_catalog::import_adm(&asked.manifest_json, &asked.version);
+        let imported = self.0.checked(&granted, "contracts", imported).await?;
         Ok(Response::new(self.import(granted, imported, &asked.offered_to, Origin::Adm).await?))
     }
 
@@ -205,7 +209,7 @@ impl catalog_service_server::CatalogService for Catalog {
         let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
         let asked = entry.message;
         let imported = aesp_catalog::import_mcp(&asked.tools_json, &asked.version, &asked.name_prefix);
-        let imported = imported.map_err(Error::from)?;
+        let imported = self.0.checked(&granted, "contracts", imported).await?;
         Ok(Response::new(self.import(granted, imported, &asked.offered_to, Origin::Mcp).await?))
     }
 }

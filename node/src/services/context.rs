@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
-use aesp_audit::Recorder;
+use aesp_audit::{Recorder, Refused};
 use aesp_call::{Access, Authenticator, Caller, Calls, Granted, Source, View, Views};
 use aesp_identity::{Principal, Tokens};
 use aesp_proto::{
     Clock, Entropy, Error, ErrorCode, Operation, TenantId,
-    v1::{EventType, Outcome},
+    v1::{EventType, GetUserPermissionsRequest, GetUserPermissionsResponse, Outcome},
 };
 use aesp_runtime::Runtimes;
 use aesp_session::{Origin, Sessions};
@@ -117,17 +117,76 @@ impl Context {
         T: Send + 'static,
         F: for<'t> Fn(&'t Transaction) -> BoxFuture<'t, Result<T, Error>> + Send + Sync + 'static,
     {
-        let events = granted.changed(resource);
-        let body = Arc::new(body);
-        let value = self
-            .recorder
-            .record(move |tx| {
-                let (events, body) = (events.clone(), Arc::clone(&body));
-                Box::pin(async move { Ok::<_, Error>((body(tx).await?, events)) })
-            })
-            .await?;
+        let value = self.commit(granted, resource, body).await?;
         self.apply(granted.tenant()).await?;
         Ok(value)
+    }
+
+    /// Performs a change and records it, in one transaction, and leaves [`Context::apply`] to the caller, who has more to end
+    /// than decisions: that must be ended also when a view can't be loaded.
+    pub(crate) async fn commit<T, F>(&self, granted: &Granted, resource: String, body: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'t> Fn(&'t Transaction) -> BoxFuture<'t, Result<T, Error>> + Send + Sync + 'static,
+    {
+        let events = granted.changed(&resource);
+        let body = Arc::new(body);
+        let recorded = self.recorder.record(move |tx| {
+            let (events, body) = (events.clone(), Arc::clone(&body));
+            Box::pin(async move { Ok::<_, Error>((body(tx).await?, events)) })
+        });
+        self.checked(granted, &resource, recorded.await).await
+    }
+
+    /// Records that a change under a grant came to nothing, before the client hears of it.
+    pub(crate) async fn checked<T, E: Into<Error>>(
+        &self,
+        granted: &Granted,
+        resource: &str,
+        outcome: Result<T, E>,
+    ) -> Result<T, Error> {
+        self.settled(granted, EventType::ConfigurationChange, resource, outcome).await
+    }
+
+    /// As [`Context::checked`], for what is no change of the tenant's configuration. What is refused for load is only counted: a
+    /// record of each would be more load.
+    pub(crate) async fn settled<T, E: Into<Error>>(
+        &self,
+        granted: &Granted,
+        kind: EventType,
+        resource: &str,
+        outcome: Result<T, E>,
+    ) -> Result<T, Error> {
+        let error: Error = match outcome {
+            Ok(value) => return Ok(value),
+            Err(error) => error.into(),
+        };
+        if matches!(error.code(), ErrorCode::RateLimitExceeded | ErrorCode::QuotaExceeded) {
+            self.recorder.observe_refused(Refused {
+                source_ip: granted.caller().source().ip,
+                action: granted.action().to_owned().into(),
+                reason: error.code().as_str_name().into(),
+                tenant: Some(granted.tenant()),
+            });
+        } else {
+            self.recorder.append(granted.failed(kind, resource, &error)).await?;
+        }
+        Err(error)
+    }
+
+    /// Records a refusal that comes after the grant, before the client hears of it.
+    pub(crate) async fn denied<T>(
+        &self,
+        granted: &Granted,
+        resource: &str,
+        outcome: Result<T, Error>,
+    ) -> Result<T, Error> {
+        match outcome {
+            Err(refusal) => {
+                Err(self.access.refuse(granted.caller(), granted.action(), resource, refusal).await)
+            }
+            allowed => allowed,
+        }
     }
 
     /// Finds a principal of the grant's tenant by name or id (empty is the caller), and records that it was looked up.
@@ -140,7 +199,8 @@ impl Context {
         let own = granted.caller().principal_id().to_string();
         let named = if named.is_empty() { own.as_str() } else { named };
         let found = view.identity.by_name(named).cloned();
-        let event = granted.event(EventType::DataAccess, Outcome::Success, format!("principal:{named}"));
+        let outcome = if found.is_some() { Outcome::Success } else { Outcome::Failure };
+        let event = granted.event(EventType::DataAccess, outcome, format!("principal:{named}"));
         self.recorder.append(vec![event]).await?;
         let principal = found.ok_or_else(|| Error::new(ErrorCode::NotFound, "there is no such principal"))?;
         Ok((principal, view))
@@ -150,32 +210,47 @@ impl Context {
     ///
     /// INVARIANT R1: when this returns, nothing starts on a right that the change took.
     pub(crate) async fn apply(&self, tenant: TenantId) -> Result<(), Error> {
-        let refreshed = self.views.refresh(tenant).await;
+        let mut applied = self.views.refresh(tenant).await.map_err(Error::from);
         if tenant == TenantId::PLATFORM {
             let tokens = Arc::clone(&self.tokens);
-            self.store
-                .run(move |tx| {
-                    let tokens = Arc::clone(&tokens);
-                    Box::pin(async move { Ok::<_, Error>(tokens.reload(tx).await?) })
-                })
-                .await?;
+            let reloaded = self.store.run(move |tx| {
+                let tokens = Arc::clone(&tokens);
+                Box::pin(async move { Ok::<_, Error>(tokens.reload(tx).await?) })
+            });
+            applied = applied.and(reloaded.await);
         }
         for view in self.views.loaded() {
             self.tenants.refresh(&view.tenant);
         }
         // Also when a view could not be loaded: it is gone then, and nothing may go on without one.
         self.runtimes.recheck(Some(tenant)).await;
-        Ok(refreshed?)
+        applied
     }
 
-    /// Reads under a grant, and records that it was read.
+    /// Reads under a grant, and records that it was read, or looked for in vain.
     pub(crate) async fn read<T, F>(&self, granted: &Granted, resource: String, body: F) -> Result<T, Error>
     where
         T: Send,
         F: for<'t> Fn(&'t Transaction) -> BoxFuture<'t, Result<T, Error>> + Send + Sync,
     {
-        let value = self.store.run(body).await?;
-        self.recorder.append(vec![granted.event(EventType::DataAccess, Outcome::Success, resource)]).await?;
-        Ok(value)
+        let value = self.store.run(body).await;
+        let outcome = if value.is_ok() { Outcome::Success } else { Outcome::Failure };
+        let mut event = granted.event(EventType::DataAccess, outcome, resource);
+        if let Err(error) = &value {
+            event.details.reason = error.code().as_str_name().to_owned();
+        }
+        self.recorder.append(vec![event]).await?;
+        value
+    }
+
+    /// Returns what a principal of the tenant may do, as its roles say now.
+    pub(crate) async fn permissions(
+        &self,
+        entry: &Entry<GetUserPermissionsRequest>,
+    ) -> Result<GetUserPermissionsResponse, Error> {
+        let granted = self.grant(entry, &entry.message.tenant_id).await?;
+        let (principal, view) = self.principal(&granted, &entry.message.principal_id).await?;
+        let permissions = view.policy.effective(principal.id, self.clock.now());
+        Ok(GetUserPermissionsResponse { permissions })
     }
 }

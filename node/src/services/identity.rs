@@ -58,7 +58,7 @@ impl enterprise_identity_service_server::EnterpriseIdentityService for Identity 
         let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
         let tenant = granted.tenant();
         let name: PrincipalName =
-            entry.message.name.parse().map_err(|error: aesp_identity::Error| Error::from(error))?;
+            self.0.checked(&granted, "principal", entry.message.name.parse::<PrincipalName>()).await?;
         let roles = entry.message.roles;
         if !roles.is_empty() {
             // Giving roles is a right of its own.
@@ -99,7 +99,7 @@ impl enterprise_identity_service_server::EnterpriseIdentityService for Identity 
         let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
         let tenant = granted.tenant();
         let named = entry.message.principal_id;
-        let revoked = self.0.change(&granted, format!("principal:{named}"), move |tx| {
+        let revoked = self.0.commit(&granted, format!("principal:{named}"), move |tx| {
             let named = named.clone();
             Box::pin(async move {
                 let id = aesp_identity::find(tx, tenant, &named).await?.id;
@@ -107,9 +107,10 @@ impl enterprise_identity_service_server::EnterpriseIdentityService for Identity 
             })
         });
         let principal = revoked.await?;
+        let applied = self.0.apply(tenant).await;
         let scope = aesp_session::Scope::Principal(tenant, principal.id);
         let ended = self.0.sessions.end_all(scope, "the account was revoked", super::origin(&granted)).await;
-        ended.map_err(Error::from)?;
+        applied.and(ended.map_err(Error::from))?;
         Ok(Response::new((&principal).into()))
     }
 
@@ -151,9 +152,10 @@ impl enterprise_identity_service_server::EnterpriseIdentityService for Identity 
         }
         let tenant = granted.tenant();
         let asked = entry.message;
-        let identity: CertificateIdentity =
-            asked.certificate_identity.parse().map_err(|error: aesp_identity::Error| Error::from(error))?;
-        let bound = self.0.change(&granted, format!("principal:{}", asked.principal_id), move |tx| {
+        let named = format!("principal:{}", asked.principal_id);
+        let identity = asked.certificate_identity.parse::<CertificateIdentity>();
+        let identity = self.0.checked(&granted, &named, identity).await?;
+        let bound = self.0.change(&granted, named, move |tx| {
             let (named, identity) = (asked.principal_id.clone(), identity.clone());
             Box::pin(async move {
                 let id = aesp_identity::find(tx, tenant, &named).await?.id;

@@ -13,6 +13,8 @@ mod policy;
 mod registry;
 mod runtime;
 mod tenant;
+#[cfg(test)]
+mod tests;
 
 use aesp_proto::v1::{
     agent_service_server::AgentServiceServer, catalog_service_server::CatalogServiceServer,

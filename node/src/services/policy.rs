@@ -50,7 +50,8 @@ impl enterprise_policy_service_server::EnterprisePolicyService for Policies {
     ) -> Result<Response<DeletePolicyResponse>, Status> {
         let entry = enter(request)?;
         let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
-        let (tenant, id) = (granted.tenant(), super::parse(&entry.message.policy_id)?);
+        let tenant = granted.tenant();
+        let id = self.0.checked(&granted, "policy", super::parse(&entry.message.policy_id)).await?;
         let deleted = self.0.change(&granted, format!("policy:{id}"), move |tx| {
             Box::pin(async move { Ok(aesp_policy::delete_policy(tx, tenant, id).await?) })
         });

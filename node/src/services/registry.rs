@@ -30,10 +30,11 @@ impl runtime_registry_service_server::RuntimeRegistryService for Registry {
         let asked = entry.message;
         let mut tenants = Vec::with_capacity(asked.tenant_ids.len());
         for named in &asked.tenant_ids {
-            let tenant = self.0.tenant(&entry.caller, named).await?;
+            let tenant = self.0.tenant(&entry.caller, named).await;
+            let tenant = self.0.denied(&granted, "runtime:tenants", tenant).await?;
             // The right is asked for each tenant that the Runtime would serve.
             self.0.access.permit_tenant(&entry.caller, &entry.action, tenant).await?;
-            self.0.views.get(tenant).await.map_err(Error::from)?;
+            self.0.checked(&granted, "runtime:tenants", self.0.views.get(tenant).await).await?;
             tenants.push(tenant);
         }
         let registration = Registration {
@@ -77,7 +78,7 @@ impl runtime_registry_service_server::RuntimeRegistryService for Registry {
         let runtime = entry.message.runtime_id;
         let named = runtime.clone();
         self.0
-            .change(&granted, format!("runtime:{runtime}"), move |tx| {
+            .commit(&granted, format!("runtime:{runtime}"), move |tx| {
                 let named = named.clone();
                 Box::pin(async move {
                     aesp_runtime::revoke(tx, &named).await?;
@@ -85,7 +86,11 @@ impl runtime_registry_service_server::RuntimeRegistryService for Registry {
                 })
             })
             .await?;
-        let closed = self.0.runtimes.close_registration(&runtime).await;
+        let mut closed = self.0.runtimes.close_registration(&runtime).await;
+        let applied = self.0.apply(TenantId::PLATFORM).await;
+        // What connected again before the registration was gone from the view.
+        closed += self.0.runtimes.close_registration(&runtime).await;
+        applied?;
         Ok(Response::new(RevokeRuntimeResponse {
             closed_connections: u32::try_from(closed).unwrap_or(u32::MAX),
         }))

@@ -97,12 +97,14 @@ impl tenant_service_server::TenantService for Tenants {
         let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
         let tenant = granted.tenant();
         let reason = entry.message.reason;
-        let changed = self.0.change(&granted, format!("tenant:{tenant}"), move |tx| {
+        let changed = self.0.commit(&granted, format!("tenant:{tenant}"), move |tx| {
             let reason = reason.clone();
             Box::pin(async move { wire(tx, aesp_tenant::suspend(tx, tenant, &reason).await?).await })
         });
         let row = changed.await?;
+        let applied = self.0.apply(tenant).await;
         self.0.sessions.cancel_all(aesp_session::Scope::Tenant(tenant));
+        applied?;
         Ok(Response::new(row))
     }
 
@@ -123,16 +125,19 @@ impl tenant_service_server::TenantService for Tenants {
         let entry = enter(request)?;
         // The record stands in the platform's log: the tenant's own can't be written without its keys.
         let granted = self.0.access.permit_tenant(&entry.caller, &entry.action, TenantId::PLATFORM).await?;
-        let tenant = self.0.tenant(&entry.caller, &entry.message.tenant_id).await?;
+        let tenant = self.0.tenant(&entry.caller, &entry.message.tenant_id).await;
+        let tenant = self.0.denied(&granted, "tenant:unknown", tenant).await?;
+        let resource = format!("tenant:{tenant}");
         let confirmed = entry.message.confirm_name;
         // While its keys are there its sessions can still be ended, each with its record.
-        let view = self.0.views.get(tenant).await.map_err(Error::from)?;
+        let view = self.0.checked(&granted, &resource, self.0.views.get(tenant).await).await?;
         if view.tenant.row().name == confirmed {
             let (scope, who) = (aesp_session::Scope::Tenant(tenant), super::origin(&granted));
-            self.0.sessions.end_all(scope, "the tenant is deleted", who).await.map_err(Error::from)?;
+            let ended = self.0.sessions.end_all(scope, "the tenant is deleted", who).await;
+            self.0.checked(&granted, &resource, ended).await?;
         }
         self.0
-            .change(&granted, format!("tenant:{tenant}"), move |tx| {
+            .commit(&granted, resource, move |tx| {
                 let confirmed = confirmed.clone();
                 Box::pin(async move {
                     if aesp_tenant::get(tx, tenant).await?.name != confirmed {
@@ -144,8 +149,10 @@ impl tenant_service_server::TenantService for Tenants {
                 })
             })
             .await?;
-        self.0.apply(tenant).await?;
+        let platform = self.0.apply(TenantId::PLATFORM).await;
+        let own = self.0.apply(tenant).await;
         self.0.sessions.cancel_all(aesp_session::Scope::Tenant(tenant));
+        platform.and(own)?;
         Ok(Response::new(DeleteTenantResponse { destroyed_keys: 1 }))
     }
 
