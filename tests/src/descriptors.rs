@@ -70,6 +70,14 @@ impl Rpc {
     /// # Errors
     /// The Host's refusal.
     pub async fn call(&self, client: &Client, request: DynamicMessage) -> Result<Option<Vec<u8>>, Error> {
+        self.send(client, request.encode_to_vec()).await
+    }
+
+    /// Sends any bytes as the request; otherwise as [`Rpc::call`].
+    ///
+    /// # Errors
+    /// The Host's refusal.
+    pub async fn send(&self, client: &Client, request: Vec<u8>) -> Result<Option<Vec<u8>>, Error> {
         let mut grpc: Grpc<Channel> = Grpc::new(client.channel());
         let path = PathAndQuery::try_from(self.path.as_str()).expect("is a path");
         let answer = timeout(PATIENCE, async {
@@ -118,7 +126,7 @@ fn fill(
 struct Raw;
 
 impl Codec for Raw {
-    type Encode = DynamicMessage;
+    type Encode = Vec<u8>;
     type Decode = Vec<u8>;
     type Encoder = Self;
     type Decoder = Self;
@@ -133,11 +141,11 @@ impl Codec for Raw {
 }
 
 impl Encoder for Raw {
-    type Item = DynamicMessage;
+    type Item = Vec<u8>;
     type Error = Status;
 
-    fn encode(&mut self, item: DynamicMessage, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put_slice(&item.encode_to_vec());
+    fn encode(&mut self, item: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put_slice(&item);
         Ok(())
     }
 }

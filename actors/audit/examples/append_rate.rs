@@ -1,6 +1,6 @@
 //! Measures how many events a second the writer appends durably on LMDB:
 //! `cargo run --release -p aesp-audit --example append_rate [folder]`.
-#![allow(clippy::print_stdout, reason = "prints its measurement")]
+#![expect(clippy::print_stdout, reason = "prints its measurement")]
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

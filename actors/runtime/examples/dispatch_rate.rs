@@ -1,6 +1,6 @@
 //! Measures the Host's side of a dispatch and its result: `cargo run --release -p aesp-runtime --example dispatch_rate`.
 //! The Runtime's side is in the same process, so the figures are an upper bound of the Host's cost.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "an example")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "an example")]
 
 #[path = "../tests/harness/mod.rs"]
 mod harness;

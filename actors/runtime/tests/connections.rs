@@ -1,5 +1,5 @@
 //! Connections as Runtimes and callers see them.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 mod harness;
 

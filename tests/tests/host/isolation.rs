@@ -1,8 +1,11 @@
 use aesp_proto::Access;
 use aesp_sdk::v1;
 use aesp_tests::{Contract, HOUR, Worker, World, descriptors::every_rpc, platform};
+use prost::Message;
 use prost_reflect::ReflectMessage;
 use serde_json::json;
+
+use crate::owner::Owned;
 
 /// Whether the answer shows anything of the other tenant; to a question about a name it only repeats the question.
 fn shows(bytes: &[u8], secrets: &[&str]) -> bool {
@@ -70,6 +73,46 @@ async fn no_rpc_does_or_shows_anything_of_another_tenant() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     // Nothing of theirs was harmed.
     theirs.call("echo", json!({ "text": "still here" })).await.unwrap().into_content().unwrap();
+}
+
+/// What names nothing of another's: the intruder does it for itself.
+const OWN: [&str; 2] =
+    ["/aesp.v1.AgentService/CreateSession", "/aesp.v1.EnterpriseAuthenticationService/ValidateToken"];
+
+#[tokio::test]
+async fn what_is_refused_to_another_tenant_succeeds_for_its_owner_and_is_recorded() {
+    let owned = Owned::new().await;
+    let globex = platform::create_tenant(&owned.world.administrator, "globex").await.unwrap();
+    let roles = ["tenant-admin", "agent", "operator", "auditor"];
+    let intruder = globex.account("boss", &roles).await.unwrap().client(&owned.world.host).unwrap();
+    let mut wrong = Vec::new();
+    for rpc in every_rpc().iter().filter(|rpc| rpc.operation.access == Access::Authorized) {
+        let request = owned.request(&rpc.path);
+        let stolen = rpc.send(&intruder, request.clone()).await;
+        let refused = match &stolen {
+            Err(_) => true,
+            Ok(Some(answer)) if rpc.path.ends_with("/AuthorizeToolCall") => {
+                let answer = v1::AuthorizeToolCallResponse::decode(answer.as_slice()).unwrap();
+                answer.status() == v1::AuthorizationStatus::Denied
+            }
+            Ok(Some(answer)) if rpc.path.ends_with("/ValidateToken") => {
+                !v1::ValidateTokenResponse::decode(answer.as_slice()).unwrap().valid
+            }
+            Ok(_) => OWN.contains(&rpc.path.as_str()),
+        };
+        if !refused {
+            wrong.push(format!("{} did it for another tenant", rpc.path));
+        }
+        let (owner, principal) = owned.performer(&rpc.path).await;
+        let action = &rpc.operation.action;
+        let before = owned.done(&principal, action).await;
+        if let Err(error) = rpc.send(owner, request).await {
+            wrong.push(format!("{} refused its owner: {error:?}", rpc.path));
+        } else if owned.done(&principal, action).await == before {
+            wrong.push(format!("{} left no event of {action}", rpc.path));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[tokio::test]

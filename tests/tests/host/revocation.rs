@@ -33,7 +33,8 @@ fn or_cancelled() -> Vec<ErrorCode> {
 async fn a_role_taken_ends_the_running_call_and_those_to_come() {
     let world = World::new().await.unwrap();
     let (_worker, _gate, session, running) = waiting(&world).await;
-    world.acme.revoke_role(&world.agent.principal.principal_id, "caller").await.unwrap();
+    let cancelled = world.acme.revoke_role(&world.agent.principal.principal_id, "caller").await.unwrap();
+    assert_eq!(cancelled, 1, "the answer does not say what was cancelled");
     refused(soon("the call ends", running).await.unwrap().unwrap(), &or_cancelled());
     refused(session.call("echo", json!({ "text": "again" })).await, &or_cancelled());
 }

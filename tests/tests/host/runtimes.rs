@@ -98,7 +98,8 @@ async fn a_revoked_runtime_is_cut_off() {
     let world = World::new().await.unwrap();
     let mut worker = world.echo().await.unwrap();
     let request = v1::RevokeRuntimeRequest { runtime_id: "worker".into() };
-    world.administrator.runtimes().revoke_runtime(request).await.unwrap();
+    let revoked = world.administrator.runtimes().revoke_runtime(request).await.unwrap().into_inner();
+    assert_eq!(revoked.closed_connections, 1, "the answer does not say what was closed");
     let away = |status: &aesp_sdk::RuntimeStatus| status.state != aesp_sdk::RuntimeState::Serving;
     // It ends, or it tries in vain: it does not serve.
     drop(worker.status("it serves no more", away).await);

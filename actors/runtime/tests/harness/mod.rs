@@ -1,5 +1,5 @@
 //! A Host's side with in-memory streams, and a Runtime that does as the test says.
-#![allow(dead_code, clippy::unwrap_used, reason = "tests and the example each use a part")]
+#![expect(dead_code, clippy::unwrap_used, reason = "tests and the example each use a part")]
 
 use std::{
     sync::{

@@ -1,7 +1,11 @@
 //! A stub of the Host for the tests of the SDK: the generated service traits over TLS with a certificate authority made on
 //! the spot. It decides nothing; tests tell it what to answer.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of the stub")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that finds what it does not expect ends there")]
+#![expect(dead_code, unreachable_pub, reason = "each test binary uses a part of the stub")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that finds what it does not expect ends there"
+)]
 
 pub mod agent;
 pub mod authentication;
