@@ -45,6 +45,11 @@ impl Guard {
         let source = self.source(request.headers(), &peer);
         match operation.access {
             Access::Public => {}
+            Access::Peer => {
+                let error = Error::new(ErrorCode::CertificateInvalid, "peers have a listener of their own")
+                    .remedy("connect to the peer address of the node, with the certificate of a node");
+                return Err(self.authenticator.refused(error, &source, "peer.link"));
+            }
             Access::Runtime => {
                 if peer.identity.is_none() {
                     let error =

@@ -17,6 +17,8 @@ pub enum Access {
     Public,
     /// Needs the certificate of a registered Runtime.
     Runtime,
+    /// Needs the certificate of a node, on the peers' own listener.
+    Peer,
 }
 
 /// What an RPC's caller must be permitted to do.
@@ -77,6 +79,7 @@ fn declared(pool: &DescriptorPool, method: &MethodDescriptor) -> Option<Operatio
         Value::EnumNumber(0) => Access::Authorized,
         Value::EnumNumber(1) => Access::Public,
         Value::EnumNumber(2) => Access::Runtime,
+        Value::EnumNumber(3) => Access::Peer,
         _ => return None,
     };
     Some(Operation { action, access })
@@ -94,5 +97,8 @@ mod tests {
         assert_eq!(invoke, &Operation { action: "tool.invoke".into(), access: Access::Authorized });
         let public: Vec<_> = operations.iter().filter(|(_, o)| o.access == Access::Public).collect();
         assert_eq!(public.len(), 4, "only login, refresh and keys come before authentication: {public:?}");
+        let peers: Vec<_> =
+            operations.iter().filter(|(_, o)| o.access == Access::Peer).map(|(p, _)| p).collect();
+        assert_eq!(peers, ["/aesp.v1.PeerService/Link"]);
     }
 }

@@ -23,7 +23,8 @@ impl Health {
     pub(super) fn new(reporter: HealthReporter, readiness: Readiness) -> Self {
         let operations = aesp_proto::Operations::load();
         let mut services: Vec<String> = vec![WHOLE_SERVER.into()];
-        services.extend(operations.iter().filter_map(|(path, _)| Some(path.split('/').nth(1)?.to_owned())));
+        let here = operations.iter().filter(|(_, operation)| operation.access != aesp_proto::Access::Peer);
+        services.extend(here.filter_map(|(path, _)| Some(path.split('/').nth(1)?.to_owned())));
         services.dedup();
         Self { reporter, readiness, services }
     }
