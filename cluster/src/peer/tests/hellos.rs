@@ -1,0 +1,144 @@
+use std::{sync::Arc, time::Duration};
+
+use aesp_proto::{
+    Incarnation,
+    v1::{PeerBatch, PeerFrame, PeerHello, peer_frame::Frame, peer_service_client::PeerServiceClient},
+};
+use futures::{FutureExt, StreamExt, stream};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::TlsConnector;
+use tonic::{Code, Status, Streaming, transport::Endpoint};
+use tower::service_fn;
+
+use super::{
+    super::{Options, Peer, Topic},
+    world::{Authority, BOTH, DEADLINE, DOMAIN, Node, eventually, incarnation, introduce},
+};
+
+/// Dials a node by hand, as the node that the certificate names, and says these frames. The stream stays open.
+async fn dial(
+    authority: &Authority,
+    node: &Node,
+    name: &str,
+    frames: Vec<Frame>,
+) -> Result<Streaming<PeerBatch>, Status> {
+    let (certificate, key, _) = authority.issue(&format!("spiffe://{DOMAIN}/node/{name}"), &BOTH);
+    let tls = authority.tls((certificate, key), &[]);
+    let at = node.at;
+    let connector = service_fn(move |_| {
+        let connector = TlsConnector::from(tls.client.clone());
+        async move {
+            let name = ServerName::try_from("peer.invalid").unwrap();
+            connector.connect(name, TcpStream::connect(at).await?).await.map(TokioIo::new)
+        }
+    });
+    let channel = Endpoint::from_static("http://peer").connect_with_connector(connector).await.unwrap();
+    let frames = frames.into_iter().map(|frame| PeerFrame { frame: Some(frame) }).collect();
+    let said = stream::iter([PeerBatch { frames }]).chain(stream::pending());
+    let mut client = PeerServiceClient::new(channel);
+    let linked = timeout(DEADLINE, client.link(said)).await.expect("is answered");
+    linked.map(tonic::Response::into_inner)
+}
+
+fn hello() -> PeerHello {
+    PeerHello {
+        cluster_id: "c1".into(),
+        incarnation: 5,
+        oldest_protocol: 1,
+        newest_protocol: 1,
+        attempt: 1,
+        recipient: 1,
+    }
+}
+
+async fn known(authority: &Authority) -> Node {
+    let mut options = Options::new(incarnation(1), "c1", DOMAIN);
+    options.timing.introduction = Duration::from_millis(200);
+    let node = Node::start_as(authority, &format!("spiffe://{DOMAIN}/node/n1"), options).await;
+    let others = [5, 6].map(|number| Peer {
+        incarnation: Incarnation(number),
+        name: format!("n{number}"),
+        endpoint: "127.0.0.1:1".into(),
+    });
+    node.nodes.send_replace(Arc::from(others));
+    node
+}
+
+#[tokio::test]
+async fn hellos_that_prove_nothing_are_refused_each_for_its_reason() {
+    let authority = Authority::new();
+    let node = known(&authority).await;
+    let wrong = [
+        ("wrong_cluster", "n5", PeerHello { cluster_id: "c2".into(), ..hello() }),
+        ("wrong_recipient", "n5", PeerHello { recipient: 2, ..hello() }),
+        ("unknown_incarnation", "n5", PeerHello { incarnation: 7, ..hello() }),
+        ("wrong_incarnation", "n5", PeerHello { incarnation: 6, ..hello() }),
+        ("wrong_direction", "n5", PeerHello { incarnation: 1, ..hello() }),
+        ("protocol", "n5", PeerHello { oldest_protocol: 70, newest_protocol: 71, ..hello() }),
+    ];
+    for (reason, name, hello) in wrong {
+        let status = dial(&authority, &node, name, vec![Frame::Hello(hello)]).await.unwrap_err();
+        assert_eq!((status.code(), status.message()), (Code::PermissionDenied, reason));
+        node.refuses(reason).await;
+    }
+    let silent = dial(&authority, &node, "n5", vec![]).await.unwrap_err();
+    assert_eq!(silent.message(), "no_hello");
+    assert!(node.peers.connected().borrow().is_empty());
+    assert!(node.service.events.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn of_two_links_of_a_pair_the_later_attempt_stays() {
+    let authority = Authority::new();
+    let node = known(&authority).await;
+    let dial = async |attempt: u64| {
+        dial(&authority, &node, "n5", vec![Frame::Hello(PeerHello { attempt, ..hello() })]).await
+    };
+    let mut second = dial(2).await.unwrap();
+    node.connects_to(&[5]).await;
+    assert_eq!(dial(1).await.unwrap_err().code(), Code::AlreadyExists);
+    assert_eq!(dial(2).await.unwrap_err().code(), Code::AlreadyExists);
+    assert!(timeout(DEADLINE, second.next()).await.unwrap().unwrap().is_ok(), "the first one was greeted");
+    let third = dial(3).await.unwrap();
+    let ended = async { while let Some(Ok(_)) = second.next().await {} };
+    timeout(DEADLINE, ended).await.expect("the older link ends");
+    node.connects_to(&[5]).await;
+    let (five, events) = (incarnation(5), node.service.events.lock().unwrap().clone());
+    assert_eq!(events, [(five, true), (five, false), (five, true)]);
+    drop(third);
+    node.connects_to(&[]).await;
+}
+
+#[tokio::test]
+async fn who_breaks_the_protocol_loses_the_link() {
+    let authority = Authority::new();
+    let node = known(&authority).await;
+    let mut link =
+        dial(&authority, &node, "n5", vec![Frame::Hello(hello()), Frame::Hello(hello())]).await.unwrap();
+    let ended = async { while let Some(Ok(_)) = link.next().await {} };
+    timeout(DEADLINE, ended).await.expect("the link ends");
+    eventually("it is down", || node.service.events.lock().unwrap().len() == 2).await;
+}
+
+#[tokio::test]
+async fn two_releases_speak_the_newest_protocol_that_both_know() {
+    let authority = Authority::new();
+    let start = async |number: u64, protocols| {
+        let mut options = Options::new(incarnation(number), "c1", DOMAIN);
+        options.protocols = protocols;
+        Node::start_as(&authority, &format!("spiffe://{DOMAIN}/node/n{number}"), options).await
+    };
+    let (old, new, later) = (start(1, 1..=1).await, start(2, 1..=2).await, start(3, 2..=3).await);
+    introduce(&[&old, &new, &later]);
+    old.connects_to(&[2]).await;
+    new.connects_to(&[1, 3]).await;
+    later.connects_to(&[2]).await;
+    let answer = new.peers.request(incarnation(1), Topic::Forward, "x".into()).unwrap().one().await;
+    assert_eq!(answer.unwrap(), "x");
+    // Two releases apart: refused, and said so.
+    old.refuses("protocol").await;
+    assert_eq!(old.peers.connected().borrow()[..], [incarnation(2)]);
+    assert!(later.peers.connected().changed().now_or_never().is_none());
+}

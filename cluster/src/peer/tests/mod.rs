@@ -1,0 +1,6 @@
+mod certificates;
+mod faults;
+mod hellos;
+mod links;
+mod proxy;
+mod world;
