@@ -1,5 +1,4 @@
 //! Connections as Runtimes and callers see them.
-#![expect(clippy::unwrap_used, reason = "a test")]
 
 mod harness;
 

@@ -115,11 +115,11 @@ pub async fn withdraw_intent(
     session: SessionId,
     invocation: &str,
 ) -> Result<(), Error> {
-    fence.check(tx).await?;
-    let key = key(tx, tenant, session, invocation).await?;
-    if let Some(OutcomeRow { state: OutcomeState::Intended, .. }) = tx.get::<OutcomeRow>(tenant, &key).await?
-    {
-        tx.delete::<OutcomeRow>(tenant, &key).await?;
+    let (fenced, found) = join(fence.check(tx), read_outcome(tx, tenant, session, invocation)).await;
+    fenced?;
+    if let Some(OutcomeRow { state: OutcomeState::Intended, .. }) = found? {
+        let blind = tx.blind(tenant, Kind::OUTCOME, invocation).await?;
+        tx.delete::<OutcomeRow>(tenant, &(session, blind)).await?;
     }
     Ok(())
 }
@@ -136,7 +136,8 @@ pub async fn write_outcome(
     row: &OutcomeRow,
 ) -> Result<(), Error> {
     let (fenced, put) = join(fence.check(tx), put(tx, tenant, session, row)).await;
-    fenced.and(put)
+    fenced?;
+    put
 }
 
 /// Settles a call whose outcome is open, and returns its row.

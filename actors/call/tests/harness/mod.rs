@@ -22,7 +22,7 @@ use aesp_proto::{
     },
 };
 use aesp_runtime::{Admission, Directory, PeerIdentity, Registration, RuntimeSlot, Runtimes, Wiring};
-use aesp_session::{NewSession, Origin, Sessions, Shards};
+use aesp_session::{NewSession, Origin, Sessions};
 use aesp_storage::{Store, Transaction};
 use aesp_supervision::Supervisor;
 use aesp_tenant::{NewTenant, Tenants};
@@ -68,7 +68,7 @@ impl Pipeline {
         let (recorder, audit) = recorder.unwrap();
         let claim = store.run(|tx| Box::pin(async move { tx.claim_shards(1).await }));
         let claimed: std::result::Result<_, aesp_storage::Error> = claim.await;
-        let shards = Shards::all(claimed.unwrap());
+        let shards = aesp_cluster::Ownership::all(aesp_proto::Incarnation(1), &claimed.unwrap());
         let views = Views::start(store.clone()).await.unwrap();
         let tenants = Tenants::new(supervisor.clone(), aesp_tenant::Metrics::new(&registry).unwrap());
         let context = aesp_session::Context {
