@@ -130,23 +130,23 @@ impl Calls {
         self.0.working.get(&dispatch).map(|standing| Arc::clone(&standing))
     }
 
-    /// Returns the calls of the principal, or on its behalf, that Runtimes work on at this moment.
+    /// Returns the tenant's calls that run at this moment. Taken before a change, it has also those that end as they hear of it.
     #[must_use]
-    pub fn running(&self, tenant: TenantId, principal: PrincipalId) -> RunningCalls {
-        let own = |standing: &Standing| {
-            let callers = std::iter::once(&standing.caller).chain(&standing.behalf);
-            callers.clone().any(|c| c.tenant() == tenant && c.principal_id() == principal)
-        };
+    pub fn running(&self, tenant: TenantId) -> RunningCalls {
+        let own = |standing: &Standing| standing.caller.tenant() == tenant;
         let running = self.0.working.iter().filter(|standing| own(standing));
         RunningCalls(running.map(|standing| Arc::clone(&standing)).collect())
     }
 
-    /// Counts those of the calls that may not go on by the rights of now: each ends by itself as it hears of them.
-    pub async fn lost(&self, running: RunningCalls) -> usize {
+    /// Counts those of the principal's calls that may not go on by the rights of now: each ends by itself as it hears of them.
+    pub async fn lost(&self, running: RunningCalls, principal: PrincipalId) -> usize {
         let mut lost = 0;
         for standing in running.0 {
-            let view = self.views().get(standing.caller.tenant()).await;
-            let stands = match view {
+            let mut callers = std::iter::once(&standing.caller).chain(&standing.behalf);
+            if !callers.any(|caller| caller.principal_id() == principal) {
+                continue;
+            }
+            let stands = match self.views().get(standing.caller.tenant()).await {
                 Ok(view) => standing.renew(self, &view).await.is_ok(),
                 Err(_) => false,
             };

@@ -6,6 +6,7 @@ use aesp_proto::{
     v1::{EventType, Outcome},
 };
 use aesp_session::{Begin, OutcomeRow, OutcomeState};
+use futures::future::join;
 
 use crate::{
     Calls,
@@ -103,8 +104,11 @@ impl Permitted {
             .record_for(tenant, move |tx| {
                 let (row, belongs, event) = (Arc::clone(&row), belongs.clone(), event.clone());
                 Box::pin(async move {
-                    aesp_session::write_intent(tx, fence, tenant, session, &row).await?;
-                    tx.put(TenantId::PLATFORM, &dispatch, &belongs).await?;
+                    let intent = aesp_session::write_intent(tx, fence, tenant, session, &row);
+                    // Together, so that the keys of both tenants come in one round.
+                    let (intended, put) = join(intent, tx.put(TenantId::PLATFORM, &dispatch, &belongs)).await;
+                    intended?;
+                    put?;
                     Ok::<_, Error>(((), vec![event]))
                 })
             })

@@ -293,11 +293,11 @@ impl enterprise_authorization_service_server::EnterpriseAuthorizationService for
                 })
             },
         );
+        // They hear of the new revision themselves, some before this does, and end where the right was lost.
+        let running = self.0.calls.running(tenant);
         let principal = revoked.await?;
-        // They hear of the new revision themselves and end where the right was lost.
-        let running = self.0.calls.running(tenant, principal);
         self.0.apply(tenant).await?;
-        let lost = self.0.calls.lost(running).await;
+        let lost = self.0.calls.lost(running, principal).await;
         Ok(Response::new(RevokeRoleResponse { cancelled_calls: u32::try_from(lost).unwrap_or(u32::MAX) }))
     }
 }

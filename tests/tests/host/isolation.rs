@@ -104,7 +104,9 @@ async fn what_is_refused_to_another_tenant_succeeds_for_its_owner_and_is_recorde
             wrong.push(format!("{} did it for another tenant", rpc.path));
         }
         let (owner, principal) = owned.performer(&rpc.path).await;
-        let action = &rpc.operation.action;
+        // A tool that runs at the agent leaves its intent; its end comes with the result.
+        let local = rpc.path.ends_with("/AuthorizeToolCall");
+        let action = if local { "tool.intent" } else { rpc.operation.action.as_str() };
         let before = owned.done(&principal, action).await;
         if let Err(error) = rpc.send(owner, request).await {
             wrong.push(format!("{} refused its owner: {error:?}", rpc.path));
