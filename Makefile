@@ -9,7 +9,10 @@ export PATH := $(AESP_TOOLS)/bin:$(HOME)/.cargo/bin:$(PATH)
 # Where demo, bench and chaos leave their figures.
 export OUT ?= target/out
 
-.PHONY: help setup peers build check lint unit test demo bench advisories clean
+# How long `make fuzz` runs each target.
+SECONDS ?= 60
+
+.PHONY: help setup peers build check lint unit test demo bench fuzz advisories clean
 
 help: ## Lists the commands.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +53,10 @@ bench: setup ## Measures a bare relay and the governed path in one run.
 	cargo build --release -p aesp-node -p aesp-tests --bins
 	@mkdir -p $(OUT)
 	$(CARGO_TARGET_DIR)/release/aesp-bench --out $(OUT)
+
+fuzz: ## Fuzzes everything that parses strangers' bytes. SECONDS=60 each, TARGETS="row_key schema" chooses.
+	@scripts/setup fuzz
+	scripts/fuzz $(SECONDS) $(TARGETS)
 
 advisories: ## Known vulnerabilities in dependencies; needs the network.
 	cargo deny check advisories

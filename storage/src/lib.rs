@@ -4,6 +4,8 @@
 mod blind;
 mod engine;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod key;
 mod key_codec;
 mod key_file;

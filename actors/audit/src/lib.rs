@@ -12,6 +12,8 @@ mod error;
 mod event;
 mod export;
 mod flush;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 #[cfg(test)]
 mod golden;
 mod key;

@@ -10,6 +10,8 @@ mod calls;
 mod dispatched;
 mod ending;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod invoke;
 mod late;
 mod local;

@@ -8,6 +8,8 @@ mod contract;
 mod document;
 mod draft;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod import;
 mod mcp;
 mod read;

@@ -11,6 +11,8 @@ mod claims;
 mod credential;
 mod error;
 mod fingerprint;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod key_set;
 mod keys;
 mod login;

@@ -102,6 +102,12 @@ impl Tokens {
         })
     }
 
+    /// Takes keys that no store holds.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn with_keys(keys: KeySet, options: TokenOptions) -> Self {
+        Self { verified: Cache::new(options.remembered), keys: ArcSwap::from_pointee(keys), options }
+    }
+
     /// Loads the signing keys again, after this or another node rotated them. Not in the transaction that rotates: its
     /// commit may fail.
     ///

@@ -9,6 +9,8 @@ mod directory;
 mod dispatch;
 mod error;
 mod frames;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod handle;
 mod late;
 mod link;
@@ -28,7 +30,7 @@ mod shared;
 mod state;
 mod table;
 mod terms;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod testing;
 
 pub use attempt::Attempt;
