@@ -76,10 +76,18 @@ pub(crate) struct RuntimeQuota {
 impl Admission for RuntimeQuota {
     async fn admit(&self, tenants: &[TenantId]) -> Result<RuntimeSlot> {
         let mut slots = Vec::with_capacity(tenants.len());
+        let mut suspended = None;
         for tenant in tenants {
             let view = self.views.get(*tenant).await?;
-            slots.push(self.tenants.admit_runtime(&view.tenant)?);
+            // INVARIANT T1: a suspended tenant takes no Runtime away from the others that it serves. It fulfils nothing itself.
+            match view.tenant.refuses_calls() {
+                Some(refusal) => suspended = Some(refusal),
+                None => slots.push(self.tenants.admit_runtime(&view.tenant)?),
+            }
         }
-        Ok(Box::new(slots))
+        match suspended {
+            Some(refusal) if slots.is_empty() => Err(refusal.into()),
+            _ => Ok(Box::new(slots)),
+        }
     }
 }

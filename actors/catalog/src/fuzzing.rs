@@ -61,10 +61,12 @@ fn usable(contract: &Contract, document: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    type Target = (&'static str, fn(&[u8]));
+
     /// The committed inputs, and everything that ever broke.
     #[test]
     fn the_corpora_do_no_harm() {
-        let targets: [(&str, fn(&[u8])); 3] =
+        let targets: [Target; 3] =
             [("import_adm", super::adm), ("import_mcp", super::mcp), ("schema", super::schema)];
         for (name, target) in targets {
             let corpus = std::fs::read_dir(format!("../../fuzz/corpus/{name}")).unwrap();

@@ -91,11 +91,12 @@ fn world() -> &'static (Tokens, Ed25519KeyPair) {
 
 #[cfg(test)]
 mod tests {
+    type Target = (&'static str, fn(&[u8]));
+
     /// The committed inputs, and everything that ever broke.
     #[test]
     fn the_corpora_do_no_harm() {
-        let targets: [(&str, fn(&[u8])); 2] =
-            [("credential", super::credential), ("access_token", super::access_token)];
+        let targets: [Target; 2] = [("credential", super::credential), ("access_token", super::access_token)];
         for (name, target) in targets {
             let corpus = std::fs::read_dir(format!("../../fuzz/corpus/{name}")).unwrap();
             let inputs: Vec<_> = corpus.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();

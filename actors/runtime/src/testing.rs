@@ -53,13 +53,13 @@ impl FakeDirectory {
     }
 
     pub(crate) fn change(&self, change: impl FnOnce(&mut Inner)) {
-        change(&mut self.0.lock().unwrap());
+        change(&mut self.0.lock().expect("nobody panics while it is held"));
     }
 }
 
 impl Directory for FakeDirectory {
     fn registration(&self, runtime_id: &str) -> Option<Arc<Registration>> {
-        let inner = self.0.lock().unwrap();
+        let inner = self.0.lock().expect("nobody panics while it is held");
         inner.registration.clone().filter(|found| found.runtime_id == runtime_id).map(Arc::new)
     }
 
@@ -68,7 +68,7 @@ impl Directory for FakeDirectory {
     }
 
     fn contract(&self, _: TenantId, name: &str, version: Option<&str>) -> Result<ContractReference, String> {
-        let inner = self.0.lock().unwrap();
+        let inner = self.0.lock().expect("nobody panics while it is held");
         if inner.retired.contains(name) {
             return Err("the contract was retired".to_owned());
         }
@@ -81,7 +81,7 @@ impl Directory for FakeDirectory {
     }
 
     fn development(&self, _: TenantId) -> bool {
-        self.0.lock().unwrap().development
+        self.0.lock().expect("nobody panics while it is held").development
     }
 
     fn check_draft(&self, _: TenantId, _: SessionId, draft: &ContractDraft) -> Result<(), String> {

@@ -139,3 +139,21 @@ async fn two_tenants_share_a_runtime_and_an_invocation_id_and_never_meet() {
         assert!(events.iter().all(|event| event.tenant_id == tenant.id()));
     }
 }
+
+#[tokio::test]
+async fn a_suspended_tenant_takes_no_runtime_away_from_another() {
+    let world = World::new().await.unwrap();
+    let globex = platform::create_tenant(&world.administrator, "globex").await.unwrap();
+    globex.role("caller", &["*"]).await.unwrap();
+    globex.offer(Contract::new("whose")).await.unwrap();
+    world.acme.offer(Contract::new("whose")).await.unwrap();
+    let shared = platform::register(&world.host, "shared", &[&world.acme, &globex]).await.unwrap();
+    let request = v1::SuspendTenantRequest { tenant_id: world.acme.id().into(), reason: "unpaid".into() };
+    world.administrator.tenants().suspend_tenant(request).await.unwrap();
+    let runtime = Worker::builder(&world.host, "shared", &shared).unwrap();
+    let runtime = runtime.tool("whose", async |call, _| Ok(json!({ "tenant": call.tenant_id })));
+    let _worker = Worker::start(runtime).await.unwrap();
+    let theirs = globex.account("visitor", &["caller"]).await.unwrap().client(&world.host).unwrap();
+    let result = theirs.session(HOUR).await.unwrap().call("whose", json!({})).await.unwrap();
+    assert_eq!(result.into_content().unwrap(), json!({ "tenant": globex.id() }));
+}
