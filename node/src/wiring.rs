@@ -92,6 +92,7 @@ pub(crate) async fn assemble(store: Store, config: &Config) -> anyhow::Result<(H
         runtimes: runtimes.clone(),
         shards,
         store: store.clone(),
+        calls_in_flight: config.limits.calls_in_flight as usize,
     });
     late.connect(calls.clone());
 

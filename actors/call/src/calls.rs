@@ -14,7 +14,7 @@ use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
 use tokio_util::task::TaskTracker;
 
-use crate::{Access, Caller, Views, access::event_of, admitted::Admitted, validated::Standing};
+use crate::{Access, Caller, Views, access::event_of, admitted::Admitted, room::Room, validated::Standing};
 
 /// What calls are made of.
 #[derive(Clone)]
@@ -31,6 +31,8 @@ pub struct Parts {
     pub shards: Ownership,
     /// Remembers outcomes.
     pub store: Store,
+    /// Calls at once on this node, over all tenants.
+    pub calls_in_flight: usize,
 }
 
 /// Makes tool calls. Cheap to clone.
@@ -39,6 +41,7 @@ pub struct Calls(Arc<Inner>);
 
 struct Inner {
     parts: Parts,
+    room: Room,
     /// What Runtimes work on at this moment.
     working: DashMap<DispatchId, Arc<Standing>>,
     /// Calls that go on when their client has left, so that their end is recorded.
@@ -66,7 +69,12 @@ impl Calls {
     /// Creates the pipeline.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(Inner { parts, working: DashMap::new(), tasks: TaskTracker::new() }))
+        let room = Room::new(parts.calls_in_flight);
+        Self(Arc::new(Inner { parts, room, working: DashMap::new(), tasks: TaskTracker::new() }))
+    }
+
+    pub(crate) fn room(&self) -> &Room {
+        &self.0.room
     }
 
     pub(crate) fn access(&self) -> &Access {

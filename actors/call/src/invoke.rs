@@ -93,11 +93,15 @@ impl Calls {
         parts: Option<Parts>,
     ) -> (Permitted, Result<Reply, Error>) {
         let dispatch = DispatchId::random(&self.access().entropy);
-        if permitted.needs_intent()
-            && let Err(error) = permitted.intend(self, &running, dispatch).await
-        {
-            let error = self.refuse(&permitted.validated.admitted, error).await;
-            return (permitted, Err(error));
+        if permitted.needs_intent() {
+            match permitted.intend(self, &running, dispatch).await {
+                Ok(None) => {}
+                Ok(Some(earlier)) => return (permitted, Ok(earlier)),
+                Err(error) => {
+                    let error = self.refuse(&permitted.validated.admitted, error).await;
+                    return (permitted, Err(error));
+                }
+            }
         }
         let intended = permitted.needs_intent().then_some(dispatch);
         let (cancel, fence) = (running.cancellation(), running.fence());
@@ -166,7 +170,8 @@ impl Calls {
         error: Error,
     ) -> Error {
         let tenant = caller.tenant();
-        if matches!(error.code(), ErrorCode::RateLimitExceeded | ErrorCode::QuotaExceeded) {
+        let load = [ErrorCode::RateLimitExceeded, ErrorCode::QuotaExceeded, ErrorCode::ResourceUnavailable];
+        if load.contains(&error.code()) {
             self.recorder().observe_refused(Refused {
                 source_ip: caller.source().ip,
                 action: "tool.invoke".into(),

@@ -19,6 +19,7 @@ mod outcomes;
 mod recorded;
 mod request;
 mod reserved;
+mod room;
 mod stream;
 mod streamed;
 mod tools;

@@ -88,7 +88,8 @@ impl Calls {
                     Err(error) => Err(error),
                 };
                 match intended {
-                    Ok(()) => Ok(()),
+                    Ok(None) => Ok(()),
+                    Ok(Some(_)) => Err(Error::internal("a drawn invocation id was in use")),
                     Err(error) => Err(self.refuse(&permitted.validated.admitted, error).await),
                 }
             }

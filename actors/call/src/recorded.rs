@@ -151,12 +151,7 @@ impl Calls {
             .record_for(tenant, move |tx| {
                 let (row, events) = (Arc::clone(&row), events.clone());
                 Box::pin(async move {
-                    match row.state {
-                        OutcomeState::Intended => {
-                            aesp_session::write_intent(tx, fence, tenant, session, &row).await?;
-                        }
-                        _ => aesp_session::write_outcome(tx, fence, tenant, session, &row).await?,
-                    }
+                    aesp_session::write_outcome(tx, fence, tenant, session, &row).await?;
                     Ok::<_, Error>(((), events))
                 })
             })
