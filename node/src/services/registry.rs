@@ -77,6 +77,8 @@ impl runtime_registry_service_server::RuntimeRegistryService for Registry {
         let granted = self.0.access.permit_tenant(&entry.caller, &entry.action, TenantId::PLATFORM).await?;
         let runtime = entry.message.runtime_id;
         let named = runtime.clone();
+        // Counted before, because a connection also ends by itself as soon as the node hears of the change.
+        let connected = self.0.runtimes.list(None).iter().filter(|one| one.runtime_id == runtime).count();
         self.0
             .commit(&granted, format!("runtime:{runtime}"), move |tx| {
                 let named = named.clone();
@@ -92,7 +94,7 @@ impl runtime_registry_service_server::RuntimeRegistryService for Registry {
         closed += self.0.runtimes.close_registration(&runtime).await;
         applied?;
         Ok(Response::new(RevokeRuntimeResponse {
-            closed_connections: u32::try_from(closed).unwrap_or(u32::MAX),
+            closed_connections: u32::try_from(closed.max(connected)).unwrap_or(u32::MAX),
         }))
     }
 
