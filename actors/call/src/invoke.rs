@@ -42,7 +42,7 @@ impl Calls {
         let default = caller.source().correlation_id.clone();
         let request = match CallRequest::parse(request, &default) {
             Ok(request) => request,
-            Err(error) => return Err(self.refuse_unadmitted(&caller, None, error).await),
+            Err(error) => return Err(Box::pin(self.refuse_unadmitted(&caller, None, error)).await),
         };
         let ids = (request.invocation.as_str().to_owned(), request.correlation_id.clone());
         let reply = self.through(caller, request, parts).await.map_err(|error| error.correlated(&ids.1))?;
@@ -57,19 +57,21 @@ impl Calls {
     ) -> Result<Reply, Error> {
         let admitted = match self.admit(caller.clone(), request.clone()).await {
             Ok(admitted) => admitted,
-            Err(error) => return Err(self.refuse_unadmitted(&caller, Some(&request), error).await),
+            Err(error) => return Err(Box::pin(self.refuse_unadmitted(&caller, Some(&request), error)).await),
         };
         let permitted = match self.validated(admitted).and_then(|validated| validated.permit(self)) {
             Ok(permitted) => permitted,
             Err(refused) => {
                 let (admitted, error) = *refused;
-                return Err(self.refuse(&admitted, error).await);
+                return Err(Box::pin(self.refuse(&admitted, error)).await);
             }
         };
         let (permitted, running) = match permitted.reserve(self).await {
             Ok(Reserved::Run(permitted, running)) => (permitted, running),
-            Ok(Reserved::Replay(permitted, reply)) => return self.answer(permitted, reply).await,
-            Err((permitted, error)) => return Err(self.refuse(&permitted.validated.admitted, error).await),
+            Ok(Reserved::Replay(permitted, reply)) => return Box::pin(self.answer(permitted, reply)).await,
+            Err((permitted, error)) => {
+                return Err(Box::pin(self.refuse(&permitted.validated.admitted, error)).await);
+            }
         };
         // The call belongs to the Host from here: a client that leaves cancels it, and its end is recorded all the same.
         let cancel = running.cancellation();
@@ -88,17 +90,17 @@ impl Calls {
     /// Runs the call to its recorded end.
     async fn complete(
         &self,
-        mut permitted: Permitted,
+        mut permitted: Box<Permitted>,
         running: aesp_session::Running,
         parts: Option<Parts>,
-    ) -> (Permitted, Result<Reply, Error>) {
+    ) -> (Box<Permitted>, Result<Reply, Error>) {
         let dispatch = DispatchId::random(&self.access().entropy);
         if permitted.needs_intent() {
-            match permitted.intend(self, &running, dispatch).await {
+            match Box::pin(permitted.intend(self, &running, dispatch)).await {
                 Ok(None) => {}
                 Ok(Some(earlier)) => return (permitted, Ok(earlier)),
                 Err(error) => {
-                    let error = self.refuse(&permitted.validated.admitted, error).await;
+                    let error = Box::pin(self.refuse(&permitted.validated.admitted, error)).await;
                     return (permitted, Err(error));
                 }
             }
@@ -133,17 +135,17 @@ impl Calls {
     /// Answers, if the right still holds at this moment.
     ///
     /// INVARIANT R1: the last hop decides again when rights have changed since the permit.
-    async fn answer(&self, mut permitted: Permitted, reply: Reply) -> Result<Reply, Error> {
+    async fn answer(&self, mut permitted: Box<Permitted>, reply: Reply) -> Result<Reply, Error> {
         let before = permitted.permit.decision();
         if let Err(error) = permitted.recheck(self).await {
             let mut event = self.event(&permitted, EventType::Authorization, "tool.answer", Outcome::Denied);
             event.details.reason = format!("{}: withheld", error.code().as_str_name());
-            self.recorder().append(vec![event]).await?;
+            Box::pin(self.recorder().append(vec![event])).await?;
             return Err(error);
         }
         if reply.replayed || before != permitted.permit.decision() {
             let event = self.event(&permitted, EventType::DataAccess, "tool.answer", Outcome::Success);
-            self.recorder().append(vec![event]).await?;
+            Box::pin(self.recorder().append(vec![event])).await?;
         }
         Ok(reply)
     }

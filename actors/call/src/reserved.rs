@@ -19,14 +19,14 @@ use crate::{
 /// What the reservation of an invocation id found.
 pub(crate) enum Reserved {
     /// Nobody else runs it, and it has no outcome, or its intent will find out: it may be dispatched.
-    Run(Permitted, aesp_session::Running),
+    Run(Box<Permitted>, aesp_session::Running),
     /// It ran before, here or elsewhere; this is what came of it.
-    Replay(Permitted, Reply),
+    Replay(Box<Permitted>, Reply),
 }
 
 impl Permitted {
     /// Reserves the invocation id: joins a running call of the same id, returns a recorded outcome, or takes the id.
-    pub(crate) async fn reserve(self, calls: &Calls) -> Result<Reserved, (Self, Error)> {
+    pub(crate) async fn reserve(self: Box<Self>, calls: &Calls) -> Result<Reserved, (Box<Self>, Error)> {
         let digest = self.validated.digest;
         let admitted = &self.validated.admitted;
         let (tenant, session) = (admitted.caller.tenant(), admitted.session.id);

@@ -46,13 +46,16 @@ pub(crate) struct Standing {
 
 impl Validated {
     /// Asks for the permit: for the caller and, when a Runtime acts on somebody's behalf, for both.
-    pub(crate) fn permit(self, calls: &Calls) -> Result<Permitted, Refusal> {
+    pub(crate) fn permit(self, calls: &Calls) -> Result<Box<Permitted>, Refusal> {
         let decided = self.standing().and_then(|standing| {
             let permit = standing.decide(calls, &self.admitted.view)?;
             Ok((standing, permit))
         });
         match decided {
-            Ok((standing, permit)) => Ok(Permitted { validated: self, permit, standing: Arc::new(standing) }),
+            // In a box: it goes through every stage that waits.
+            Ok((standing, permit)) => {
+                Ok(Box::new(Permitted { validated: self, permit, standing: Arc::new(standing) }))
+            }
             Err(error) => Err(Box::new((self.admitted, error))),
         }
     }
@@ -109,7 +112,7 @@ impl Standing {
         if current.same_rights(view) {
             return Ok(None);
         }
-        let permit = self.renew(calls, &current).await?;
+        let permit = Box::pin(self.renew(calls, &current)).await?;
         Ok(Some((permit, current)))
     }
 
