@@ -12,7 +12,7 @@ export OUT ?= target/out
 # How long `make fuzz` runs each target.
 SECONDS ?= 60
 
-.PHONY: help setup peers build check lint unit test demo bench fuzz advisories clean
+.PHONY: help setup peers build check lint unit test demo bench fuzz coverage advisories clean
 
 help: ## Lists the commands.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,11 @@ bench: setup ## Measures a bare relay and the governed path in one run.
 fuzz: ## Fuzzes everything that parses strangers' bytes. SECONDS=60 each, TARGETS="row_key schema" chooses.
 	@scripts/setup fuzz
 	scripts/fuzz $(SECONDS) $(TARGETS)
+
+coverage: ## Runs every test and reports which lines of the decision code they ran; fails below 90 %.
+	@scripts/setup coverage
+	@scripts/install-peers
+	scripts/coverage $(OUT)
 
 advisories: ## Known vulnerabilities in dependencies; needs the network.
 	cargo deny check advisories
