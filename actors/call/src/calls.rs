@@ -55,6 +55,9 @@ pub(crate) struct DispatchRow {
     pub(crate) tenant: TenantId,
     pub(crate) session: SessionId,
     pub(crate) invocation: String,
+    /// The certificate identity of the Runtime that had it, once that is known: the intent comes before a Runtime is chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) runtime: Option<String>,
 }
 
 impl Row for DispatchRow {

@@ -33,6 +33,8 @@ pub(crate) struct Running<'a> {
     pub(crate) attempts: u32,
     /// Whether a Runtime may have started it.
     pub(crate) sent: bool,
+    /// The certificate identity of the Runtime that has the current attempt.
+    pub(crate) runtime: Option<Arc<str>>,
     /// What was passed on of a stream.
     pub(crate) streamed: Streamed,
 }
@@ -51,6 +53,7 @@ impl Running<'_> {
                 Ok(attempt) => attempt,
                 Err(error) => return (self.ended(error.into()), None),
             };
+            self.runtime = self.calls.runtimes().find(self.dispatch).map(|running| running.identity);
             self.calls.working(self.dispatch, Arc::clone(&self.permitted.standing));
             let (ended, attempt) = self.attend(attempt).await;
             self.calls.worked(self.dispatch);

@@ -110,6 +110,7 @@ impl Calls {
             intended,
             attempts: 0,
             sent: false,
+            runtime: None,
             streamed: Streamed::default(),
         };
         let (ending, attempt) = run.run().await;

@@ -6,7 +6,7 @@ use aesp_proto::{
     v1::{EventType, FunctionResult, Outcome as EventOutcome, ToolResult},
 };
 use aesp_runtime::{LateResults, Settled as LateSettled};
-use aesp_session::{Outcome, OutcomeState, Payload, Settled};
+use aesp_session::{Outcome, OutcomeRow, OutcomeState, Payload, Settled};
 use async_trait::async_trait;
 use bytes::Bytes;
 use prost::Message;
@@ -29,10 +29,10 @@ impl Late {
 
 #[async_trait]
 impl LateResults for Late {
-    async fn settle(&self, _identity: &str, dispatch: DispatchId, result: ToolResult) -> LateSettled {
+    async fn settle(&self, identity: &str, dispatch: DispatchId, result: ToolResult) -> LateSettled {
         let Some(calls) = self.0.get() else { return LateSettled::Later };
         let result = result.result.unwrap_or_default();
-        match calls.settle(dispatch, Some(result)).await {
+        match calls.settle(identity, dispatch, Some(result)).await {
             Ok(true) => LateSettled::Recorded,
             Ok(false) => LateSettled::Unwanted,
             Err(error) => {
@@ -42,9 +42,9 @@ impl LateResults for Late {
         }
     }
 
-    async fn never_received(&self, _identity: &str, dispatch: DispatchId) {
+    async fn never_received(&self, identity: &str, dispatch: DispatchId) {
         let Some(calls) = self.0.get() else { return };
-        if let Err(error) = calls.settle(dispatch, None).await {
+        if let Err(error) = calls.settle(identity, dispatch, None).await {
             warn!(%dispatch, %error, "report of an unseen dispatch not settled");
         }
     }
@@ -52,8 +52,14 @@ impl LateResults for Late {
 
 impl Calls {
     /// Settles the call of a dispatch by its late result, or by the report that it was never received; tells whether there was
-    /// something to settle. The Runtime's identity was checked against the dispatch by the connection.
-    async fn settle(&self, dispatch: DispatchId, result: Option<FunctionResult>) -> Result<bool, Error> {
+    /// something to settle. No connection has the dispatch any more, so it is decided here whether the Runtime with this
+    /// certificate identity may.
+    async fn settle(
+        &self,
+        identity: &str,
+        dispatch: DispatchId,
+        result: Option<FunctionResult>,
+    ) -> Result<bool, Error> {
         let found = self.store().run(move |tx| {
             Box::pin(
                 async move { Ok::<_, Error>(tx.get::<DispatchRow>(TenantId::PLATFORM, &dispatch).await?) },
@@ -68,20 +74,28 @@ impl Calls {
         if !open || row.dispatch != Some(dispatch) {
             return Ok(false);
         }
+        // After a crash nobody knows which Runtime had it; then it must be one that may run the tool for the tenant.
+        let may = match &belongs.runtime {
+            Some(runtime) => runtime == identity,
+            None => self.views().registrations().may_fulfil(identity, tenant, &row.tool),
+        };
+        if !may {
+            warn!(%dispatch, runtime = identity, "a Runtime tried to settle a call that was not its own");
+            let event =
+                self.settlement(&belongs, &row, EventOutcome::Denied, "another Runtime had the call");
+            self.recorder().append(vec![event]).await?;
+            return Ok(false);
+        }
         let fence = self.shards().fence(session.as_bytes()).map_err(aesp_session::Error::from)?;
         let (settled, payload, digest) = match &result {
             Some(result) => self.checked(tenant, &row.tool, &row.version, result).await?,
             None => (Settled::Cancelled, Payload::default(), None),
         };
-        let (entropy, kind) = (&self.access().entropy, EventType::ToolInvocation);
-        let mut event = Event::new(entropy, tenant, kind, "tool.settle", EventOutcome::Success);
-        event.session = Some(session);
-        event.details.resource = format!("tool:{}@{}", row.tool, row.version);
-        event.details.invocation_id.clone_from(&belongs.invocation);
-        event.details.reason = match &result {
-            Some(_) => "the Runtime delivered the result after the fact".into(),
-            None => "the Runtime never received the call".into(),
+        let reason = match &result {
+            Some(_) => "the Runtime delivered the result after the fact",
+            None => "the Runtime never received the call",
         };
+        let mut event = self.settlement(&belongs, &row, EventOutcome::Success, reason);
         event.details.result = digest;
         let outcome = Outcome { settled, payload, event: Some(event.id) };
         let now = self.access().clock.now();
@@ -96,6 +110,23 @@ impl Calls {
                 })
             })
             .await
+    }
+
+    /// Starts the record of a settlement.
+    fn settlement(
+        &self,
+        belongs: &DispatchRow,
+        row: &OutcomeRow,
+        outcome: EventOutcome,
+        reason: &str,
+    ) -> Event {
+        let (entropy, kind) = (&self.access().entropy, EventType::ToolInvocation);
+        let mut event = Event::new(entropy, belongs.tenant, kind, "tool.settle", outcome);
+        event.session = Some(belongs.session);
+        event.details.resource = format!("tool:{}@{}", row.tool, row.version);
+        event.details.invocation_id.clone_from(&belongs.invocation);
+        event.details.reason = reason.to_owned();
+        event
     }
 
     /// Checks a late result as a timely one is checked; one off schema counts as a failure.

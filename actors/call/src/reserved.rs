@@ -97,7 +97,7 @@ impl Permitted {
         let event = calls.event(self, EventType::ToolInvocation, "tool.intent", Outcome::Success);
         let admitted = &self.validated.admitted;
         let (tenant, session) = (admitted.caller.tenant(), admitted.session.id);
-        let belongs = DispatchRow { tenant, session, invocation: row.invocation.clone() };
+        let belongs = DispatchRow { tenant, session, invocation: row.invocation.clone(), runtime: None };
         let (fence, row) = (running.fence(), Arc::new(row));
         calls
             .recorder()
@@ -126,6 +126,7 @@ impl Permitted {
             arguments_digest: self.validated.digest,
             state: OutcomeState::Intended,
             dispatch: None,
+            permitted_until: None,
             written_at: calls.access().clock.now(),
             keep_until: admitted.session.outcomes_kept_until(),
         }

@@ -22,6 +22,9 @@ pub struct OutcomeRow {
     pub state: OutcomeState,
     /// The first attempt, for a Runtime that redelivers.
     pub dispatch: Option<DispatchId>,
+    /// For a tool that runs at the agent: until when it may start. Nothing for a call that a Runtime runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permitted_until: Option<Timestamp>,
     /// When this was written.
     pub written_at: Timestamp,
     /// Until when it is kept at least; it goes when its session is purged.

@@ -369,6 +369,7 @@ fn row(invocation: &str) -> OutcomeRow {
         arguments_digest: [1; 32],
         state: OutcomeState::Intended,
         dispatch: None,
+        permitted_until: None,
         written_at: START,
         keep_until: START,
     }
