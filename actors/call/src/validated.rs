@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use aesp_catalog::{Compiled, Contract};
-use aesp_policy::{Context, Permit, PolicyArguments, Resource};
+use aesp_policy::{Context, Permit, PolicyArguments};
 use aesp_proto::{Error, ErrorCode, SessionId};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -133,19 +133,7 @@ impl Standing {
 
     /// Decides `tool.invoke` by `view`.
     fn decide(&self, calls: &Calls, view: &View) -> Result<Permit, Error> {
-        let contract = self.contract.contract();
-        let version = contract.version().to_string();
-        let resource = Resource::Tool {
-            tenant: self.caller.tenant(),
-            name: contract.name(),
-            version: &version,
-            effects: contract.effects().as_str(),
-            risk: contract.risk().as_str(),
-            classification: contract.classification().as_str(),
-            tags: contract.tags(),
-            required_roles: contract.required_roles(),
-            development: self.contract.is_development(),
-        };
+        let resource = self.contract.resource(self.caller.tenant());
         let ask = |caller: &Caller| {
             let context = Context {
                 arguments: Some(&self.visible),

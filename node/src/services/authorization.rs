@@ -36,7 +36,6 @@ impl Authorization {
         let tool = resource.strip_prefix("tool:").map(|named| named.split_once('@').unwrap_or((named, "")));
         let contract = tool
             .and_then(|(name, version)| view.catalog.find(name, (!version.is_empty()).then_some(version)));
-        let version = contract.map(|compiled| compiled.contract().version().to_string()).unwrap_or_default();
         let arguments = match (contract, asked.args_json.is_empty()) {
             (_, true) => None,
             (Some(compiled), false) => {
@@ -47,20 +46,7 @@ impl Authorization {
         };
         let circumstances = circumstances(&asked.context, self.0.clock.now())?;
         let resource = match (resource.split_once(':'), contract) {
-            (Some(("tool", _)), Some(compiled)) => {
-                let contract = compiled.contract();
-                Resource::Tool {
-                    tenant,
-                    name: contract.name(),
-                    version: &version,
-                    effects: contract.effects().as_str(),
-                    risk: contract.risk().as_str(),
-                    classification: contract.classification().as_str(),
-                    tags: contract.tags(),
-                    required_roles: contract.required_roles(),
-                    development: false,
-                }
-            }
+            (Some(("tool", _)), Some(compiled)) => compiled.resource(tenant),
             (Some(("tool", _)), None) => {
                 return Err(Error::new(ErrorCode::ToolNotFound, "there is no such tool"));
             }
