@@ -9,7 +9,7 @@ use aesp_proto::{Access, Entropy, Error, ErrorCode, Id, Operation, Operations, k
 use axum::{body::Body, response::Response};
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, header};
-use tonic::Status;
+use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use crate::tls::PeerInfo;
@@ -96,6 +96,20 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ").map(str::trim)
 }
 
+/// Gives an error of the framework, which met bytes that are no request, the form of the Host's own errors.
+fn typed(response: Response, correlation_id: &str) -> Response {
+    let Some(status) = Status::from_header_map(response.headers()) else { return response };
+    let unreadable =
+        matches!(status.code(), Code::Internal | Code::OutOfRange | Code::ResourceExhausted | Code::Unimplemented);
+    // The Host's own errors have details.
+    if !unreadable || !status.details().is_empty() {
+        return response;
+    }
+    let error = Error::invalid(format!("the request can't be read: {}", status.message()))
+        .remedy("send one gRPC message of the RPC's type, uncompressed or with gzip, within limits.message_bytes");
+    Status::from(error.correlated(correlation_id)).into_http()
+}
+
 impl<S> Layer<S> for Guard {
     type Service = Guarded<S>;
 
@@ -131,12 +145,57 @@ where
         let mut inner = std::mem::replace(&mut self.inner, replacement);
         Box::pin(async move {
             match guard.admit(&mut request).await {
-                Ok(()) => inner.call(request).await,
+                Ok(()) => {
+                    let source = request.extensions().get::<Source>().cloned();
+                    let response = inner.call(request).await?;
+                    // Health and reflection speak for themselves.
+                    Ok(match source {
+                        Some(source) => typed(response, &source.correlation_id),
+                        None => response,
+                    })
+                }
                 Err(error) => {
                     tracing::debug!(code = error.code().as_str_name(), "request refused at the gateway");
                     Ok(Status::from(error).into_http())
                 }
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_framework_can_not_read_is_an_invalid_request() {
+        for code in [Code::Internal, Code::OutOfRange, Code::Unimplemented] {
+            let response = typed(Status::new(code, "length too large").into_http(), "corr");
+            let status = Status::from_header_map(response.headers()).expect("is an error");
+            let error = Error::from_status(&status);
+            assert_eq!(error.code(), ErrorCode::InvalidRequest);
+            assert!(error.message().contains("length too large") && error.remediation().is_some());
+        }
+    }
+
+    #[test]
+    fn what_the_host_says_itself_stays_as_it_is() {
+        let own = Error::new(ErrorCode::InternalError, "the Host could not").correlated("own");
+        let response = typed(Status::from(own).into_http(), "corr");
+        let status = Status::from_header_map(response.headers()).expect("is an error");
+        assert_eq!(Error::from_status(&status).code(), ErrorCode::InternalError);
+        let other = typed(Status::new(Code::Unavailable, "away").into_http(), "corr");
+        assert_eq!(Status::from_header_map(other.headers()).expect("is an error").code(), Code::Unavailable);
+        assert!(Status::from_header_map(typed(Response::new(Body::empty()), "corr").headers()).is_none());
+    }
+
+    #[test]
+    fn a_token_is_taken_from_a_bearer_header_only() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(bearer(&headers), None);
+        headers.insert(header::AUTHORIZATION, "Basic abc".parse().expect("is a value"));
+        assert_eq!(bearer(&headers), None);
+        headers.insert(header::AUTHORIZATION, "Bearer abc ".parse().expect("is a value"));
+        assert_eq!(bearer(&headers), Some("abc"));
     }
 }

@@ -105,6 +105,12 @@ impl Host {
         format!("https://localhost:{}", self.grpc.port())
     }
 
+    /// Returns where the node takes gRPC.
+    #[must_use]
+    pub fn grpc(&self) -> SocketAddr {
+        self.grpc
+    }
+
     /// Returns where metrics are, in plain HTTP.
     #[must_use]
     pub fn metrics(&self) -> SocketAddr {

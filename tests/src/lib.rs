@@ -11,6 +11,7 @@ mod process;
 pub mod procfs;
 pub mod relay;
 mod runtime;
+mod socket;
 mod tenant;
 mod wait;
 mod world;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "an example")]
 
 #[path = "../tests/harness/mod.rs"]
+#[expect(dead_code, reason = "the tests use the rest")]
 mod harness;
 
 use std::time::Duration;

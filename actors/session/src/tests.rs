@@ -139,6 +139,8 @@ macro_rules! eventually {
     };
 }
 
+mod clock;
+
 #[tokio::test]
 async fn a_session_is_its_principals_and_its_tenants_only() {
     let node = Node::new().await;

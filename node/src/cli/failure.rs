@@ -103,8 +103,29 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// What an operator does about a store that can't be used.
+fn store_remedy(error: &aesp_storage::Error) -> String {
+    use aesp_storage::Error as Store;
+    match error {
+        Store::Damaged { remedy, .. } => remedy.clone(),
+        Store::WrongMasterKey => "name in keys.master_key_file the key that the store was created with".into(),
+        Store::KeyProvider(_) => "name in keys.master_key_file the file that aesp init made, mode 0600".into(),
+        Store::Full => "make room on the store's disk, or raise store.map_size_gib".into(),
+        _ => "check store.path, and that nothing else holds the store: aesp config show".into(),
+    }
+}
+
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
+        if let Some(store) = error.downcast_ref::<aesp_storage::Error>() {
+            let next = Some(store_remedy(store));
+            return Self {
+                message: format!("{error:#}"),
+                code: "STORE_UNUSABLE".into(),
+                next,
+                exit: REFUSED,
+            };
+        }
         let error = match error.downcast::<crate::tls::Error>() {
             Ok(tls) => return tls.into(),
             Err(other) => other,

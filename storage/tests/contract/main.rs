@@ -8,6 +8,7 @@ mod atomics;
 mod fixture;
 mod keys;
 mod limits;
+mod lmdb_disk;
 mod lmdb_files;
 mod lmdb_full;
 mod lmdb_processes;

@@ -1,5 +1,5 @@
 //! The pipeline on a store of the test's own, with a Runtime in memory that answers every call with its arguments.
-#![allow(dead_code, reason = "the test and the example each use a part")]
+#![expect(dead_code, reason = "the tests and the example each use a part")]
 #![expect(clippy::unwrap_used, reason = "helper of tests")]
 
 use std::{
@@ -16,9 +16,11 @@ use aesp_policy::{Grant, Role};
 use aesp_proto::{
     Clock, Entropy, Error, Result, SessionId, SystemClock, TenantId, Timestamp,
     v1::{
-        AnnounceRuntime, ContractDraft, ContractReference, Effects, FulfillTools, FunctionCall,
-        FunctionResult, InvokeRequest, InvokeResponse, PrincipalType, ResultStatus, Risk, RuntimeFrame,
-        ToolCall, ToolResult, host_frame::Frame as Host, runtime_frame::Frame,
+        AnnounceRuntime, AuthorizeToolCallRequest, AuthorizeToolCallResponse, ContractDraft,
+        ContractReference, Effects, FulfillTools, FunctionCall, FunctionResult, InvocationStatus,
+        InvokeRequest, InvokeResponse, LogToolResultRequest, LogToolResultResponse, PrincipalType,
+        ResultStatus, Risk, RuntimeFrame, ToolCall, ToolResult, host_frame::Frame as Host,
+        runtime_frame::Frame,
     },
 };
 use aesp_runtime::{Admission, Directory, PeerIdentity, Registration, RuntimeSlot, Runtimes, Wiring};
@@ -45,7 +47,11 @@ pub(crate) struct Pipeline {
 impl Pipeline {
     /// Starts a node on an empty store, with the tools `read` and `write`, of which the latter has effects.
     pub(crate) async fn start(store: Store) -> Self {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        Self::start_at(store, Arc::new(SystemClock)).await
+    }
+
+    /// As [`Pipeline::start`], with a clock of the test's own.
+    pub(crate) async fn start_at(store: Store, clock: Arc<dyn Clock>) -> Self {
         let (entropy, now) = (Entropy::from_system(), clock.now());
         store.initialise().await.unwrap();
         let token = {
@@ -128,6 +134,39 @@ impl Pipeline {
             ..InvokeRequest::default()
         };
         self.calls.invoke(caller, request).await
+    }
+
+    /// Asks for the permit of a tool that runs at the agent.
+    pub(crate) async fn authorize(&self, tool: &str) -> Result<AuthorizeToolCallResponse> {
+        let call = FunctionCall { name: tool.into(), args_json: (&b"{}"[..]).into(), ..FunctionCall::default() };
+        let request = AuthorizeToolCallRequest {
+            session_id: self.session.to_string(),
+            call: Some(call),
+            ..AuthorizeToolCallRequest::default()
+        };
+        self.calls.authorize_local(self.caller().await?, request).await
+    }
+
+    /// Reports the result of a tool that ran at the agent for so long.
+    pub(crate) async fn log(&self, invocation: &str, took: Duration) -> Result<LogToolResultResponse> {
+        let result = FunctionResult {
+            status: ResultStatus::Success.into(),
+            content_json: (&b"{}"[..]).into(),
+            ..FunctionResult::default()
+        };
+        let request = LogToolResultRequest {
+            session_id: self.session.to_string(),
+            invocation_id: invocation.into(),
+            result: Some(result),
+            execution_time_ms: u64::try_from(took.as_millis()).unwrap(),
+            ..LogToolResultRequest::default()
+        };
+        self.calls.log_local(self.caller().await?, request).await
+    }
+
+    /// Returns what is known of a call.
+    pub(crate) async fn status(&self, invocation: &str) -> InvocationStatus {
+        self.calls.outcome(TENANT, self.session, invocation).await.unwrap().status()
     }
 
     async fn caller(&self) -> Result<Caller> {

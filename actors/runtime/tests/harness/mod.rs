@@ -1,5 +1,4 @@
 //! A Host's side with in-memory streams, and a Runtime that does as the test says.
-#![allow(dead_code, reason = "tests and the example each use a part")]
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::{
