@@ -99,14 +99,17 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 /// Gives an error of the framework, which met bytes that are no request, the form of the Host's own errors.
 fn typed(response: Response, correlation_id: &str) -> Response {
     let Some(status) = Status::from_header_map(response.headers()) else { return response };
-    let unreadable =
-        matches!(status.code(), Code::Internal | Code::OutOfRange | Code::ResourceExhausted | Code::Unimplemented);
+    let unreadable = matches!(
+        status.code(),
+        Code::Internal | Code::OutOfRange | Code::ResourceExhausted | Code::Unimplemented
+    );
     // The Host's own errors have details.
     if !unreadable || !status.details().is_empty() {
         return response;
     }
-    let error = Error::invalid(format!("the request can't be read: {}", status.message()))
-        .remedy("send one gRPC message of the RPC's type, uncompressed or with gzip, within limits.message_bytes");
+    let error = Error::invalid(format!("the request can't be read: {}", status.message())).remedy(
+        "send one gRPC message of the RPC's type, uncompressed or with gzip, within limits.message_bytes",
+    );
     Status::from(error.correlated(correlation_id)).into_http()
 }
 

@@ -81,8 +81,7 @@ impl Calls {
         };
         if !may {
             warn!(%dispatch, runtime = identity, "a Runtime tried to settle a call that was not its own");
-            let event =
-                self.settlement(&belongs, &row, EventOutcome::Denied, "another Runtime had the call");
+            let event = self.settlement(&belongs, &row, EventOutcome::Denied, "another Runtime had the call");
             self.recorder().append(vec![event]).await?;
             return Ok(false);
         }

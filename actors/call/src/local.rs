@@ -105,12 +105,10 @@ impl Calls {
         running: &aesp_session::Running,
     ) -> Result<(), Error> {
         let until = self.access().clock.now().plus(AUTHORIZATION_TTL);
-        let row = OutcomeRow {
-            state: OutcomeState::Intended,
-            permitted_until: Some(until),
-            ..permitted.row(self)
-        };
-        let mut event = self.event(permitted, EventType::ToolInvocation, "tool.intent", EventOutcome::Success);
+        let row =
+            OutcomeRow { state: OutcomeState::Intended, permitted_until: Some(until), ..permitted.row(self) };
+        let mut event =
+            self.event(permitted, EventType::ToolInvocation, "tool.intent", EventOutcome::Success);
         event.details.fields.push(("permitted_until_ms".into(), until.0.to_string()));
         let admitted = &permitted.validated.admitted;
         let (tenant, session) = (admitted.caller.tenant(), admitted.session.id);

@@ -9,9 +9,9 @@ use secrecy::ExposeSecret;
 
 use crate::{
     Error, Metrics, NewTenant, Quotas, RuntimeMode, Snapshot, Status, Tenants, config_changes, config_get,
-    config_history, config_list, config_rollback, config_set, create, create_platform, delete, get, list,
+    config_history, config_list, config_rollback, config_set, create, create_platform, delete,
     gate::{Gate, Lease},
-    resolve, resume, suspend, update_quotas,
+    get, list, resolve, resume, suspend, update_quotas,
 };
 
 const NOW: Timestamp = Timestamp(1_000);

@@ -108,8 +108,12 @@ fn store_remedy(error: &aesp_storage::Error) -> String {
     use aesp_storage::Error as Store;
     match error {
         Store::Damaged { remedy, .. } => remedy.clone(),
-        Store::WrongMasterKey => "name in keys.master_key_file the key that the store was created with".into(),
-        Store::KeyProvider(_) => "name in keys.master_key_file the file that aesp init made, mode 0600".into(),
+        Store::WrongMasterKey => {
+            "name in keys.master_key_file the key that the store was created with".into()
+        }
+        Store::KeyProvider(_) => {
+            "name in keys.master_key_file the file that aesp init made, mode 0600".into()
+        }
         Store::Full => "make room on the store's disk, or raise store.map_size_gib".into(),
         _ => "check store.path, and that nothing else holds the store: aesp config show".into(),
     }

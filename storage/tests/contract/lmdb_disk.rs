@@ -22,7 +22,8 @@ impl SmallDisk {
     fn mount(megabytes: u32) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let size = format!("size={megabytes}m");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).output();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).output();
         match mounted {
             Ok(output) if output.status.success() => Some(Self { folder }),
             other => {
@@ -39,7 +40,11 @@ impl SmallDisk {
     /// Takes all the room that is left.
     fn fill(&self) -> PathBuf {
         let ballast = self.path().join("ballast");
-        let filled = Command::new("dd").arg("if=/dev/zero").arg(format!("of={}", ballast.display())).arg("bs=4k").output();
+        let filled = Command::new("dd")
+            .arg("if=/dev/zero")
+            .arg(format!("of={}", ballast.display()))
+            .arg("bs=4k")
+            .output();
         assert!(!filled.unwrap().status.success(), "the disk has no end");
         ballast
     }

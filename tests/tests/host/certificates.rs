@@ -44,7 +44,8 @@ impl Authority {
         spoil(&mut params);
         let key = KeyPair::generate().unwrap();
         let signed = params.signed_by(&key, &self.0).unwrap();
-        let (certificate, key_file) = (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")));
+        let (certificate, key_file) =
+            (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")));
         fs::write(&certificate, signed.pem()).unwrap();
         fs::write(&key_file, key.serialize_pem()).unwrap();
         Certificate { certificate, key: key_file, identity, serial: String::new() }

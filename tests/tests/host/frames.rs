@@ -150,8 +150,15 @@ async fn what_is_no_tls_or_no_http_is_closed() {
     let frames: [(&str, Vec<u8>); 4] = [
         ("no preface", b"GET / HTTP/1.1\r\n\r\n".to_vec()),
         ("a frame larger than any may be", [PREFACE, &[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1]].concat()),
-        ("data on a stream that is not open", [PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0], &[0, 0, 1, 0, 0, 0, 0, 0, 5, 7]].concat()),
-        ("headers that are no headers", [PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0], &[0, 0, 4, 1, 4, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff]].concat()),
+        (
+            "data on a stream that is not open",
+            [PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0], &[0, 0, 1, 0, 0, 0, 0, 0, 5, 7]].concat(),
+        ),
+        (
+            "headers that are no headers",
+            [PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0], &[0, 0, 4, 1, 4, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff]]
+                .concat(),
+        ),
     ];
     for (what, bytes) in frames {
         let mut socket = world.host.socket("localhost", None).await.unwrap();

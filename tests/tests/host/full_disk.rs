@@ -22,7 +22,8 @@ impl SmallDisk {
         std::fs::rename(folder, &aside).unwrap();
         std::fs::create_dir(folder).unwrap();
         let mut mount = Command::new("mount");
-        let mount = mount.args(["-t", "tmpfs", "-o", &format!("size={megabytes}m,mode=700"), "tmpfs"]).arg(folder);
+        let mount =
+            mount.args(["-t", "tmpfs", "-o", &format!("size={megabytes}m,mode=700"), "tmpfs"]).arg(folder);
         let mounted = mount.output();
         if !mounted.as_ref().is_ok_and(|output| output.status.success()) {
             println!("SKIPPED: no small disk can be mounted here: {mounted:?}");

@@ -1,5 +1,5 @@
 use aesp_sdk::{
-    Client, CallResult, Error, Session,
+    CallResult, Client, Error, Session,
     v1::{
         AnnounceRuntime, FulfillTools, FunctionResult, HostFrame, ResultStatus, RuntimeFrame, ToolCall,
         ToolResult, host_frame, runtime_frame::Frame, runtime_service_client::RuntimeServiceClient,

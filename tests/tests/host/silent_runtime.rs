@@ -108,7 +108,8 @@ async fn after_a_crash_a_runtime_that_may_not_run_the_tool_settles_nothing() {
     let stranger = platform::register(&world.host, "stranger", &[&globex]).await.unwrap();
     let session = world.session().await.unwrap();
     let mut raw = Raw::connect_as(&world, "worker", &world.certificate, &["pay"]).await;
-    let running = session.call("pay", json!({})).with_invocation_id("payment").timeout(Duration::from_secs(20));
+    let running =
+        session.call("pay", json!({})).with_invocation_id("payment").timeout(Duration::from_secs(20));
     let running = tokio::spawn(async move { running.send().await });
     let call = raw.call().await;
     world.host.process().kill().await.unwrap();

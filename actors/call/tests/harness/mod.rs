@@ -138,7 +138,8 @@ impl Pipeline {
 
     /// Asks for the permit of a tool that runs at the agent.
     pub(crate) async fn authorize(&self, tool: &str) -> Result<AuthorizeToolCallResponse> {
-        let call = FunctionCall { name: tool.into(), args_json: (&b"{}"[..]).into(), ..FunctionCall::default() };
+        let call =
+            FunctionCall { name: tool.into(), args_json: (&b"{}"[..]).into(), ..FunctionCall::default() };
         let request = AuthorizeToolCallRequest {
             session_id: self.session.to_string(),
             call: Some(call),
