@@ -37,15 +37,17 @@ impl SmallDisk {
         self.folder.path()
     }
 
-    /// Takes all the room that is left.
-    fn fill(&self) -> PathBuf {
-        let ballast = self.path().join("ballast");
-        let filled = Command::new("dd")
-            .arg("if=/dev/zero")
-            .arg(format!("of={}", ballast.display()))
-            .arg("bs=4k")
-            .output();
-        assert!(!filled.unwrap().status.success(), "the disk has no end");
+    /// Takes some of the room, or all that is left. Removing the file gives it back.
+    fn take(&self, name: &str, megabytes: Option<u32>) -> PathBuf {
+        let ballast = self.path().join(name);
+        let of = format!("of={}", ballast.display());
+        let mut dd = Command::new("dd");
+        dd.args(["if=/dev/zero", &of, "bs=4k"]);
+        if let Some(megabytes) = megabytes {
+            dd.arg(format!("count={}", megabytes * 256));
+        }
+        let taken = dd.output().unwrap();
+        assert_eq!(taken.status.success(), megabytes.is_some(), "{taken:?}");
         ballast
     }
 }
@@ -102,11 +104,12 @@ async fn count(store: &Store) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_takes_revocations_loses_nothing_and_recovers() {
     let Some(disk) = SmallDisk::mount(24) else { return };
+    let ballast = disk.take("ballast", Some(6));
     let store = open(&disk).await;
     let before = fill(&store, 0, 4_000).await;
     assert!(before > 100, "{before}");
-    // Not only the map's limit: nothing of the disk is left for anybody.
-    let ballast = disk.fill();
+    // Nothing of the disk is left for anybody.
+    disk.take("rest", None);
     assert!(matches!(set(&store, "more".into(), 4_000).await, Err(Error::Full)));
     for n in 0..200 {
         revoke(&store, n).await.expect("space is kept back for revocations");
@@ -129,9 +132,10 @@ async fn a_full_disk_takes_revocations_loses_nothing_and_recovers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_without_any_room_refuses_and_goes_on_when_there_is_some() {
     let Some(disk) = SmallDisk::mount(24) else { return };
+    let ballast = disk.take("ballast", Some(6));
     let store = open(&disk).await;
     fill(&store, 0, 4_000).await;
-    let ballast = disk.fill();
+    disk.take("rest", None);
     let mut acknowledged = 0;
     let refusal = loop {
         let key = &raw(&format!("large/{acknowledged:06}"));
