@@ -141,8 +141,12 @@ async fn what_an_operator_settled_is_what_a_repeat_hears() {
 #[tokio::test]
 async fn an_answer_too_large_to_be_kept_is_not_made_again_in_silence() {
     let world = World::new().await.unwrap();
-    let runtime =
-        world.runtime().unwrap().tool("echo", async |_, _| Ok(json!({ "text": "x".repeat(1_200_000) })));
+    // The largest answer that is taken; what is kept of it has a few bytes more.
+    let text = "x".repeat((1 << 20) - r#"{"text":""}"#.len());
+    let runtime = world.runtime().unwrap().tool("echo", move |_, _| {
+        let text = text.clone();
+        async move { Ok(json!({ "text": text })) }
+    });
     let _worker = Worker::start(runtime).await.unwrap();
     let session = world.session().await.unwrap();
     let call = || session.call("echo", json!({ "text": "x" })).with_invocation_id("large");
