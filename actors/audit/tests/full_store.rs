@@ -14,6 +14,7 @@ use futures::future::join_all;
 const TENANT: TenantId = TenantId::from_bytes([7; 16]);
 
 #[derive(Debug)]
+#[expect(dead_code, reason = "shown by Debug when a test fails")]
 enum Failure {
     Store(StoreError),
     Audit(Error),
