@@ -5,6 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// What a sync of a failing disk says, as Linux numbers it.
+const EIO: u32 = 5;
+
 /// Variables of a node's environment.
 pub(crate) type Variables = Vec<(String, String)>;
 
@@ -52,14 +55,18 @@ impl FakeClock {
 
 /// Finds libfaketime.
 pub(crate) fn faketime() -> Option<PathBuf> {
-    library("faketime/libfaketime.so.1")
+    // For programs with threads, where there is one for them.
+    library("faketime/libfaketimeMT.so.1").or_else(|| library("faketime/libfaketime.so.1"))
 }
 
 /// Returns the environment in which `percent` of the syncs fail with what a failing disk says; none without libfiu.
 pub(crate) fn failing_syncs(percent: u32) -> Option<Variables> {
     let (run, posix) = (library("fiu/fiu_run_preload.so")?, library("fiu/fiu_posix_preload.so")?);
     let fails = |call: &str| {
-        format!("enable_random name=posix/io/sync/{call},probability={}", f64::from(percent) / 100.0)
+        format!(
+            "enable_random name=posix/io/sync/{call},probability={},failinfo={EIO}",
+            f64::from(percent) / 100.0
+        )
     };
     Some(vec![
         ("LD_PRELOAD".into(), format!("{} {}", run.display(), posix.display())),
