@@ -62,7 +62,7 @@ fn lost_changes(evidence: &Evidence) -> Vec<String> {
         last.insert(&change.role, change.exists);
     }
     let wrong = last.into_iter().filter(|(role, exists)| roles.contains(*role) != *exists);
-    let tell = |(role, exists)| match exists {
+    let tell = |(role, exists): (&str, bool)| match exists {
         true => format!("the role {role} was created, and is not there"),
         false => format!("the role {role} was deleted, and is there"),
     };

@@ -17,7 +17,7 @@ use aesp_sdk::{
     Endpoint,
     v1::{RegisterRuntimeRequest, RuntimeRegistration},
 };
-use aesp_tests::{Certificate, Process, aesp_binary};
+use aesp_tests::{Certificate, aesp_binary};
 use anyhow::{Context, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use tempfile::TempDir;
@@ -247,7 +247,7 @@ pub(crate) async fn attach(
         certificate,
         endpoints: access.endpoints.clone(),
         count: 1,
-        process: None::<Process>,
+        process: None,
     };
     worker.start()?;
     let begun = Instant::now();

@@ -16,7 +16,7 @@ pub(crate) struct Network {
     bridge: String,
     subnet: u8,
     namespaces: Vec<String>,
-    /// What is taken down, whether or not everything was put up.
+    /// The links that are cut.
     cut: Vec<(usize, usize)>,
 }
 
@@ -59,7 +59,7 @@ impl Network {
 
     /// Returns what a command is put behind to run in the namespace of a node.
     pub(crate) fn prefix(&self, node: usize) -> Vec<String> {
-        ["ip", "netns", "exec", &self.namespaces[node]].map(str::to_owned).into()
+        ["ip", "netns", "exec", self.namespaces[node].as_str()].map(str::to_owned).into()
     }
 
     /// Lets nothing that `from` sends arrive at `to`, without telling anybody.
@@ -106,7 +106,7 @@ impl Network {
         let (delay, loss) = (format!("{delay_ms}ms"), format!("{loss_percent}%"));
         for namespace in &self.namespaces {
             let netem = ["qdisc", "replace", "dev", DEVICE, "root", "netem", "delay", &delay, "loss", &loss];
-            run("tc", &[&["-n", namespace.as_str()], &netem[..]].concat())?;
+            run("tc", &[&["-n", namespace.as_str()][..], &netem[..]].concat())?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! What happens before the first node starts: data directory, certificates, configuration files.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -114,7 +114,7 @@ async fn configurations(
         let name = format!("node-{}", n + 1);
         let identity = match n == 0 && base.has_identity() {
             true => None,
-            false => Some(node_certificate(binary, folder, &name).await?),
+            false => Some(node_certificate(binary, folder, &name, listens.peers.ip()).await?),
         };
         let membership = Membership { name: &name, listens, seeds: &seeds, identity, lease: shape.lease };
         files.push((base.member(&membership)?, [listens.grpc, listens.https, listens.metrics]));
@@ -134,9 +134,14 @@ fn small_disk(folder: &Path, mib: u32, base: &mut Base) -> anyhow::Result<Disk> 
 }
 
 /// Has a member's certificate issued; returns it with its key.
-async fn node_certificate(binary: &Path, folder: &Path, name: &str) -> anyhow::Result<(PathBuf, PathBuf)> {
+async fn node_certificate(
+    binary: &Path,
+    folder: &Path,
+    name: &str,
+    address: IpAddr,
+) -> anyhow::Result<(PathBuf, PathBuf)> {
     let mut issue = aesp(binary, folder);
-    issue.args(["pki", "node", name]);
+    issue.args(["pki", "node", name, "--host", &address.to_string()]);
     let issued = json_of(issue).await?;
     Ok((text(&issued, "certificate")?.into(), text(&issued, "key")?.into()))
 }

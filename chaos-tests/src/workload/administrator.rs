@@ -36,7 +36,7 @@ pub(super) async fn run(
             continue;
         }
         recorder.change(role.clone(), true);
-        if number % DELETED == 0 {
+        if number.is_multiple_of(DELETED) {
             let deleted = persist(&stop, async || {
                 let request = DeleteRoleRequest { tenant_id: tenant_id.clone(), name: role.clone() };
                 administrator.authorization().delete_role(request).await.map(drop)
