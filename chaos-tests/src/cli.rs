@@ -13,6 +13,10 @@ use aesp_sdk::Endpoint;
 use aesp_tests::{Certificate, aesp_binary};
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Parser, Subcommand};
+use tokio::signal::{
+    ctrl_c,
+    unix::{SignalKind, signal},
+};
 
 use crate::{
     access::Access,
@@ -25,6 +29,8 @@ use crate::{
 
 /// What a scenario takes beside its own length: start, recovery, checks.
 const OVERHEAD: Duration = Duration::from_secs(10);
+/// What a shell shows of a program that was interrupted.
+const INTERRUPTED: u8 = 130;
 const SHORTEST: Duration = Duration::from_secs(4);
 
 /// Breaks real nodes and Runtimes on purpose, and checks from the outside what must hold all the same.
@@ -126,8 +132,21 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             show(&report::markdown(&report::read(&file)?));
             Ok(ExitCode::SUCCESS)
         }
-        Command::Run(run) if run.attached.attach.is_empty() => Box::pin(play(*run)).await,
-        Command::Run(run) => Box::pin(attach(*run)).await,
+        Command::Run(run) => {
+            let mut terminate = signal(SignalKind::terminate())?;
+            let running = async {
+                match run.attached.attach.is_empty() {
+                    true => Box::pin(play(*run)).await,
+                    false => Box::pin(attach(*run)).await,
+                }
+            };
+            // Whatever runs is dropped, and so are processes, mounts and namespaces.
+            tokio::select! {
+                outcome = running => outcome,
+                _ = ctrl_c() => Ok(ExitCode::from(INTERRUPTED)),
+                _ = terminate.recv() => Ok(ExitCode::from(INTERRUPTED)),
+            }
+        }
     }
 }
 
@@ -256,4 +275,28 @@ fn end(out: &std::path::Path, rows: &[Row]) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(2));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+        let run = |words: &[&str]| {
+            let words = ["aesp-chaos", "run"].iter().chain(words);
+            match Arguments::try_parse_from(words).expect("is understood").command {
+                Command::Run(run) => chosen(&run).map(|all| all.len()),
+                _ => unreachable!("it is run"),
+            }
+        };
+        let any = ALL.iter().filter(|scenario| scenario.nodes == Nodes::Any).count();
+        assert_eq!(run(&[]).unwrap(), any);
+        assert_eq!(run(&["--nodes", "1,3"]).unwrap(), any + ALL.len());
+        assert_eq!(run(&["kill-node", "mixture", "--nodes", "3"]).unwrap(), 2);
+        assert!(run(&["kill-everything"]).unwrap_err().to_string().contains("kill-everything"));
+    }
 }
