@@ -135,8 +135,7 @@ fn details(out: &mut String, row: &Row) {
 }
 
 fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
-    // Writing to a string can't fail.
-    drop(writeln!(out, "{text}"));
+    out.write_fmt(text).and_then(|()| out.write_char('\n')).expect("writing to a string can't fail");
 }
 
 #[cfg(test)]
