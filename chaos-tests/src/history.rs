@@ -44,6 +44,19 @@ pub(crate) enum End {
     GaveUp(ErrorCode),
 }
 
+impl End {
+    /// Returns a name for those that are counted together.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Answered { failure: None, .. } => "answered".into(),
+            Self::Answered { failure: Some(kind), .. } => format!("failed: {kind}"),
+            Self::Unknown => "outcome unknown".into(),
+            Self::Refused(code) => format!("refused: {}", code.as_str_name()),
+            Self::GaveUp(code) => format!("given up: {}", code.as_str_name()),
+        }
+    }
+}
+
 /// A call as its client saw it. Times are milliseconds since the workload began.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {

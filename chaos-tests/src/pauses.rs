@@ -8,6 +8,8 @@ pub(crate) struct Service {
     pub(crate) calls: u64,
     /// The share of the calls that were answered, 0 to 1. A call is one id, however often it was asked for.
     pub(crate) availability: f64,
+    /// How many calls ended how.
+    pub(crate) ends: BTreeMap<String, u64>,
     /// The longest time between two answers in a row, for each session.
     pub(crate) pauses_ms: BTreeMap<String, u64>,
 }
@@ -16,14 +18,15 @@ impl Service {
     /// Measures it over the sessions that count, from the first millisecond to `end_ms`.
     pub(crate) fn of(history: &History, end_ms: u64) -> Self {
         let counted = history.calls.iter().filter(|call| history.served.contains_key(&call.key.session));
-        let (mut calls, mut answered) = (0, 0);
+        let (mut calls, mut answered, mut ends) = (0, 0, BTreeMap::new());
         for call in counted {
             calls += 1;
+            *ends.entry(call.end.name()).or_insert(0) += 1;
             answered += u64::from(matches!(call.end, End::Answered { .. }));
         }
         let pauses = history.served.iter().map(|(id, times)| (id.to_string(), longest(times, end_ms)));
         let availability = if calls == 0 { 0.0 } else { answered as f64 / calls as f64 };
-        Self { calls, availability, pauses_ms: pauses.collect() }
+        Self { calls, availability, ends, pauses_ms: pauses.collect() }
     }
 
     pub(crate) fn longest_pause_ms(&self) -> u64 {

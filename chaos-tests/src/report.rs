@@ -18,6 +18,9 @@ pub(crate) struct Row {
     pub(crate) calls: u64,
     /// The share of them that were answered, 0 to 1.
     pub(crate) availability: f64,
+    /// How many of them ended how.
+    #[serde(default)]
+    pub(crate) ends: BTreeMap<String, u64>,
     /// The longest time without an answer, of any session.
     pub(crate) longest_pause_ms: u64,
     pub(crate) violations: Vec<Violation>,
@@ -112,6 +115,10 @@ fn details(out: &mut String, row: &Row) {
     }
     for violation in &row.violations {
         line(out, format_args!("- **{violation}**"));
+    }
+    let ends: Vec<String> = row.ends.iter().map(|(name, count)| format!("{count} {name}")).collect();
+    if !ends.is_empty() {
+        line(out, format_args!("- calls: {}", ends.join(", ")));
     }
     for (name, value) in &row.measures {
         line(out, format_args!("- {name}: {value:.0}"));

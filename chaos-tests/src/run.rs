@@ -146,7 +146,7 @@ async fn finish(
     let service = Service::of(&history, end_ms);
     (row.calls, row.availability) = (service.calls, service.availability);
     row.longest_pause_ms = service.longest_pause_ms();
-    row.pauses_ms = service.pauses_ms;
+    (row.ends, row.pauses_ms) = (service.ends, service.pauses_ms);
     let Traces { effects, folder, seed } = traces;
     let evidence = evidence::gather(access, ground, history, effects, folder, *seed).await;
     let evidence = evidence.context("the evidence can't be gathered")?;
