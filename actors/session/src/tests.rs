@@ -168,6 +168,24 @@ async fn the_same_call_is_joined_and_another_under_its_id_is_refused() {
     node.run(session, "a").await.finish();
 }
 
+#[tokio::test]
+async fn a_caller_who_leaves_before_the_answer_leaves_no_running_call_behind() {
+    let node = Node::new().await;
+    let session = node.create(60).await;
+    node.run(session, "warm").await.finish();
+    // Before the actor has seen the request, and after it has answered into the void.
+    for yields in [0, 100] {
+        let mut begin = Box::pin(node.begin(session, "a", 1));
+        assert!(futures::poll!(&mut begin).is_pending(), "the actor answered at once");
+        for _ in 0..yields {
+            tokio::task::yield_now().await;
+        }
+        drop(begin);
+        eventually!(matches!(node.begin(session, "a", 1).await, Ok(Begin::New(_))));
+    }
+    eventually!(node.sessions.get(node.tenant, session).await.unwrap().calls_in_flight == 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_callers_one_runs_an_invocation_id() {
     let node = Arc::new(Node::new().await);
