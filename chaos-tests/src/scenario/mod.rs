@@ -71,11 +71,14 @@ impl Scenario {
     pub(crate) fn load(&self, nodes: usize) -> Load {
         let all: Vec<usize> = (0..nodes).collect();
         let but_first: Vec<usize> = if nodes == 1 { vec![0] } else { (1..nodes).collect() };
+        let next: Vec<usize> = (0..nodes).map(|node| (node + 1) % nodes).collect();
         let (born, called) = match self.kind {
             Kind::KillOwner => (vec![0], but_first),
             Kind::KillGateway => (but_first, vec![0]),
             Kind::KillRuntimesNode => (but_first.clone(), but_first),
-            _ => (all.clone(), all),
+            Kind::PartitionOne | Kind::PartitionAll | Kind::PartitionOneWay | Kind::BadLinks => (all, next),
+            // Half of the calls come in at the node that owns their session, half at another.
+            _ => (all.clone(), [next, all].concat()),
         };
         Load { sessions: SESSIONS, callers: CALLERS, pace: PACE, born, called }
     }

@@ -67,10 +67,12 @@ async fn kill_node(field: &mut Field<'_>, victim: usize) -> anyhow::Result<()> {
 
 /// Starts a node that is down, and notes how long that took.
 async fn up_again(field: &mut Field<'_>, node: usize) -> anyhow::Result<()> {
-    let begun = Instant::now();
-    field.topology.raise(node).await?;
-    field.measure("node_start_ms", begun.elapsed().as_secs_f64() * 1e3);
-    field.note(format!("{} is up", field.name(node)));
+    if field.topology.nodes[node].is_down() {
+        let begun = Instant::now();
+        field.topology.raise(node).await?;
+        field.measure("node_start_ms", begun.elapsed().as_secs_f64() * 1e3);
+        field.note(format!("{} is up", field.name(node)));
+    }
     field.pause(1_000, 2_000).await;
     Ok(())
 }
