@@ -24,7 +24,6 @@ pub(crate) struct Record {
     pub(crate) key: CallKey,
     /// Which writer, so which incarnation of which node, appended it.
     pub(crate) writer: String,
-    pub(crate) at_ms: i64,
 }
 
 impl Record {
@@ -56,7 +55,6 @@ struct Line {
 #[derive(Deserialize)]
 struct View {
     event_id: String,
-    timestamp_ms: i64,
     action: String,
     outcome: String,
     #[serde(default)]
@@ -96,6 +94,5 @@ fn record(line: Line) -> anyhow::Result<Option<Record>> {
         reason: view.reason,
         key: CallKey { session: view.session_id.into(), invocation: view.invocation_id },
         writer: WriterId::from_slice(&leaf.writer_id)?.to_string(),
-        at_ms: view.timestamp_ms,
     }))
 }

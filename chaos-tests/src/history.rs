@@ -62,6 +62,8 @@ impl End {
 pub(crate) struct Call {
     pub(crate) key: CallKey,
     pub(crate) tool: Tool,
+    /// When the first attempt was sent.
+    pub(crate) begun_ms: u64,
     /// When the attempt that ended it was sent.
     pub(crate) asked_ms: u64,
     pub(crate) ended_ms: u64,

@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn a_second_outcome_is_found() {
         let mut evidence = faultless();
-        evidence.records.push(record("evt_9", "tool.settle", "c1", "wri_2", 3_000));
+        evidence.records.push(record("evt_9", "tool.settle", "c1", "wri_2"));
         let found = run(check, &evidence);
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].what.contains("evt_1, evt_9"), "{found:?}");
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn a_record_of_a_call_that_nobody_made_is_found() {
         let mut evidence = faultless();
-        evidence.records.push(record("evt_9", "tool.invoke", "c99", "wri_1", 50));
+        evidence.records.push(record("evt_9", "tool.invoke", "c99", "wri_1"));
         assert!(run(check, &evidence)[0].what.contains("nobody called"));
     }
 

@@ -3,39 +3,56 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{Index, Invariant, Violation};
-use crate::{audit_log::Record, evidence::Evidence, history::Sighting};
+use crate::{
+    audit_log::Record,
+    evidence::Evidence,
+    history::{Call, End, Sighting},
+};
 
 /// No shard moves away and back within a lease: a take-over waits longer, and a hand-over is not taken back at once. Records
 /// of one writer that lie so close around another's are of two who both believed to own the session.
-const LEASE_MS: i64 = 2_000;
+const LEASE_MS: u64 = 2_000;
 /// As the cluster is created.
 const SHARDS: u64 = 256;
 
-pub(super) fn check(evidence: &Evidence, _: &Index<'_>) -> Vec<Violation> {
-    let mut sessions: HashMap<&str, Vec<&Record>> = HashMap::new();
+pub(super) fn check(evidence: &Evidence, index: &Index<'_>) -> Vec<Violation> {
+    let mut sessions: HashMap<&str, Vec<Written<'_>>> = HashMap::new();
     for record in evidence.records.iter().filter(|record| record.is_fenced()) {
-        sessions.entry(&record.key.session).or_default().push(record);
+        // Of a call that was not answered nobody knows when its records were written.
+        let call = index.calls.get(&record.key).filter(|call| matches!(call.end, End::Answered { .. }));
+        if let Some(call) = call {
+            sessions.entry(&record.key.session).or_default().push(Written { record, call });
+        }
     }
-    let mut found: Vec<String> = sessions.values().filter_map(|records| interleaved(records)).collect();
+    let mut found: Vec<String> = sessions.values().filter_map(|written| interleaved(written)).collect();
     found.extend(claimed_twice(&evidence.history.sightings));
     found.into_iter().map(|what| Violation::new(Invariant::S1, what)).collect()
 }
 
-/// Finds the first writer that wrote within another's run. `records` are of one session, in the order of commits.
-fn interleaved(records: &[&Record]) -> Option<String> {
-    let mut runs: Vec<(&Record, &Record)> = Vec::new();
-    for &record in records {
+/// A record with the call that it is of: it was written while the client, whose clock nobody sets, waited for that.
+#[derive(Clone, Copy)]
+struct Written<'a> {
+    record: &'a Record,
+    call: &'a Call,
+}
+
+/// Finds the first writer that wrote within another's run. `written` is of one session, in the order of commits.
+fn interleaved(written: &[Written<'_>]) -> Option<String> {
+    let mut runs: Vec<(Written<'_>, Written<'_>)> = Vec::new();
+    for &next in written {
         match runs.last_mut() {
-            Some((_, last)) if last.writer == record.writer => *last = record,
-            _ => runs.push((record, record)),
+            Some((_, last)) if last.record.writer == next.record.writer => *last = next,
+            _ => runs.push((next, next)),
         }
     }
     runs.windows(3).find_map(|three| {
         let [(_, before), (between, _), (after, _)] = three else { return None };
-        let close = (after.at_ms - before.at_ms).abs() < LEASE_MS;
-        (before.writer == after.writer && close).then(|| {
+        // They can't be further apart than this.
+        let apart = after.call.ended_ms.saturating_sub(before.call.begun_ms);
+        let (before, between, after) = (before.record, between.record, after.record);
+        (before.writer == after.writer && apart < LEASE_MS).then(|| {
             format!(
-                "{}: {} wrote {}, then {} wrote {}, then {} wrote {} again, within {} ms",
+                "{}: {} wrote {}, then {} wrote {}, then {} wrote {} again, within {apart} ms",
                 before.key.session,
                 before.writer,
                 before.event,
@@ -43,7 +60,6 @@ fn interleaved(records: &[&Record]) -> Option<String> {
                 between.event,
                 after.writer,
                 after.event,
-                after.at_ms - before.at_ms
             )
         })
     })
@@ -75,33 +91,47 @@ fn claimed_twice(sightings: &[Sighting]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::sample::{faultless, record, run};
+    use crate::{
+        check::sample::{answered, call, faultless, record, run},
+        tools::Tool,
+    };
+
+    /// Answered calls that ended at these times, each with its record by this writer.
+    fn written(all: &[(&str, u64)]) -> Evidence {
+        let mut evidence = faultless();
+        evidence.history.calls.clear();
+        evidence.records.clear();
+        for (n, (writer, ended_ms)) in all.iter().enumerate() {
+            let (name, event) = (format!("c{n}"), format!("evt_{n}"));
+            evidence.history.calls.push(call(&name, Tool::Put, ended_ms - 5, answered(&event)));
+            evidence.records.push(record(&event, "tool.invoke", &name, writer));
+        }
+        evidence
+    }
 
     #[test]
     fn a_zombie_that_writes_between_its_successors_records_is_found() {
-        let mut evidence = faultless();
-        evidence.records = vec![
-            record("evt_1", "tool.invoke", "c1", "wri_old", 0),
-            record("evt_2", "tool.invoke", "c2", "wri_new", 4_000),
-            record("evt_3", "tool.intent", "c3", "wri_old", 4_100),
-            record("evt_4", "tool.invoke", "c4", "wri_new", 4_200),
-        ];
-        let found = run(check, &evidence);
+        let found = run(
+            check,
+            &written(&[("wrt_old", 100), ("wrt_new", 4_000), ("wrt_old", 4_100), ("wrt_new", 4_200)]),
+        );
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!(found[0].invariant, Invariant::S1);
-        for id in ["ses_1", "wri_old", "wri_new", "evt_3"] {
+        for id in ["ses_1", "wrt_old", "wrt_new", "evt_2"] {
             assert!(found[0].what.contains(id), "{found:?}");
         }
     }
 
     #[test]
     fn a_shard_that_moves_and_comes_back_later_is_no_second_owner() {
-        let mut evidence = faultless();
-        evidence.records = vec![
-            record("evt_1", "tool.invoke", "c1", "wri_1", 0),
-            record("evt_2", "tool.invoke", "c2", "wri_2", 3_000),
-            record("evt_3", "tool.invoke", "c3", "wri_1", 9_000),
-        ];
+        let evidence = written(&[("wrt_1", 100), ("wrt_2", 3_000), ("wrt_1", 9_000)]);
+        assert_eq!(run(check, &evidence), []);
+    }
+
+    #[test]
+    fn what_may_have_been_far_apart_proves_nothing() {
+        let mut evidence = written(&[("wrt_1", 100), ("wrt_2", 150), ("wrt_1", 5_000)]);
+        evidence.history.calls[2].begun_ms = 160;
         assert_eq!(run(check, &evidence), []);
     }
 

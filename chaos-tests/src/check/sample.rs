@@ -19,12 +19,12 @@ pub(super) fn answered(event: &str) -> End {
     End::Answered { event: event.into(), failure: None, faithful: true }
 }
 
-fn call(invocation: &str, tool: Tool, asked_ms: u64, end: End) -> Call {
+pub(super) fn call(invocation: &str, tool: Tool, asked_ms: u64, end: End) -> Call {
     let ended_ms = asked_ms + 5;
-    Call { key: key(invocation), tool, asked_ms, ended_ms, attempts: 1, end }
+    Call { key: key(invocation), tool, begun_ms: asked_ms, asked_ms, ended_ms, attempts: 1, end }
 }
 
-pub(super) fn record(event: &str, action: &str, invocation: &str, writer: &str, at_ms: i64) -> Record {
+pub(super) fn record(event: &str, action: &str, invocation: &str, writer: &str) -> Record {
     Record {
         event: event.into(),
         action: action.into(),
@@ -32,7 +32,6 @@ pub(super) fn record(event: &str, action: &str, invocation: &str, writer: &str, 
         reason: String::new(),
         key: key(invocation),
         writer: writer.into(),
-        at_ms,
     }
 }
 
@@ -70,11 +69,11 @@ pub(super) fn faultless() -> Evidence {
             effect(Tool::Pay, "c3", "dsp_4"),
         ],
         records: vec![
-            record("evt_i", "tool.intent", "c1", "wri_1", 10),
-            record("evt_1", "tool.invoke", "c1", "wri_1", 15),
-            record("evt_2", "tool.invoke", "c2", "wri_1", 25),
-            record("evt_3", "tool.invoke", "c3", "wri_2", 2_900),
-            record("evt_a", "tool.answer", "c3", "wri_1", 2_950),
+            record("evt_i", "tool.intent", "c1", "wri_1"),
+            record("evt_1", "tool.invoke", "c1", "wri_1"),
+            record("evt_2", "tool.invoke", "c2", "wri_1"),
+            record("evt_3", "tool.invoke", "c3", "wri_2"),
+            record("evt_a", "tool.answer", "c3", "wri_1"),
         ],
         verified: Verified::Good { events: 5 },
         repeats: vec![repeat("c1", "evt_1"), repeat("c2", "evt_2"), repeat("c3", "evt_3")],

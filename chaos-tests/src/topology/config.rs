@@ -1,8 +1,10 @@
 //! The configuration files of the nodes, made from what `aesp init` wrote.
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    ops::Range,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -12,6 +14,10 @@ use aesp_proto::Entropy;
 use anyhow::Context;
 use data_encoding::HEXLOWER;
 use toml::{Table, Value};
+
+/// Below the range from which Linux gives ports to connections, unless it is told otherwise.
+const PORTS: Range<u16> = 12_000..32_000;
+const TRIES: u32 = 1_000;
 
 /// Where a node listens.
 #[derive(Clone, Copy, Debug)]
@@ -23,20 +29,29 @@ pub(super) struct Listens {
 }
 
 impl Listens {
-    /// Takes free ports of this machine's loopback. Somebody else may take them first, which the start would tell.
+    /// Takes free ports of this machine's loopback, from below those that connections are given: a node that is down must find
+    /// its ports free when it comes back.
     pub(super) fn on_loopback() -> anyhow::Result<Self> {
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        // Held together, so that they differ.
-        let held = (TcpListener::bind(any)?, TcpListener::bind(any)?, TcpListener::bind(any)?);
-        let peers = loop {
-            let tcp = TcpListener::bind(any)?;
-            // Gossip takes the same number in UDP.
-            if UdpSocket::bind(tcp.local_addr()?).is_ok() {
-                break tcp.local_addr()?;
+        let random = Entropy::from_system();
+        let mut ports = BTreeSet::new();
+        for _ in 0..TRIES {
+            let port = PORTS.start + u16::try_from(random.below(PORTS.len() as u64))?;
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            // Gossip takes the number of the peers' port in UDP.
+            if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
+                ports.insert(address);
             }
-        };
-        let (grpc, https) = (held.0.local_addr()?, held.1.local_addr()?);
-        Ok(Self { grpc, https, metrics: held.2.local_addr()?, peers })
+            if ports.len() == 4 {
+                break;
+            }
+        }
+        let all: [SocketAddr; 4] = ports
+            .into_iter()
+            .collect::<Vec<_>>()
+            .try_into()
+            .map_err(|_| anyhow::anyhow!("no port is free"))?;
+        let [grpc, https, metrics, peers] = all;
+        Ok(Self { grpc, https, metrics, peers })
     }
 
     /// Takes the usual ports of an address that the node has for itself.

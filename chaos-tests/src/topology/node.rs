@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(300);
 pub(crate) struct Node {
     pub(super) name: String,
     pub(super) config: PathBuf,
-    /// gRPC, HTTPS, metrics; port 0 until it first listened.
+    /// gRPC, HTTPS, metrics.
     pub(super) addresses: [SocketAddr; 3],
     /// What the command is put behind.
     pub(super) prefix: Vec<String>,

@@ -1,7 +1,7 @@
 //! What happens before the first node starts: data directory, certificates, configuration files.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -95,11 +95,12 @@ async fn configurations(
     network: Option<&Network>,
     base: &Base,
 ) -> anyhow::Result<Vec<(PathBuf, [SocketAddr; 3])>> {
-    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     if shape.nodes == 1 {
-        let listens = network.map(|network| Listens::alone_on(network.address(Some(0))));
-        let addresses = listens.map_or([any; 3], |l| [l.grpc, l.https, l.metrics]);
-        return Ok(vec![(base.lone()?, addresses)]);
+        let Listens { grpc, https, metrics, .. } = match network {
+            Some(network) => Listens::alone_on(network.address(Some(0))),
+            None => Listens::on_loopback()?,
+        };
+        return Ok(vec![(base.lone()?, [grpc, https, metrics])]);
     }
     let mut listens = Vec::new();
     for node in 0..shape.nodes {

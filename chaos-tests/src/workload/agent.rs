@@ -50,7 +50,7 @@ impl Agent {
     /// Makes one call; `at` is the node that answered last.
     async fn call(&self, tool: Tool, invocation: String, at: &mut usize) -> Call {
         let key = CallKey { session: Arc::clone(&self.session), invocation };
-        let begun = Instant::now();
+        let (begun, begun_ms) = (Instant::now(), self.recorder.now_ms());
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -69,7 +69,7 @@ impl Agent {
                 }
             };
             if let Some(end) = end {
-                return Call { key, tool, asked_ms, ended_ms, attempts, end };
+                return Call { key, tool, begun_ms, asked_ms, ended_ms, attempts, end };
             }
             sleep(PAUSE).await;
         }
