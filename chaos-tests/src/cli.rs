@@ -252,7 +252,7 @@ fn told(row: &Row) {
         (Some(why), _) => say(&format!("  skipped: {why}")),
         (None, Some(error)) => say(&format!("  not finished: {error}")),
         (None, None) => say(&format!(
-            "  {} calls, {:.2} % answered, longest pause {} ms, {} faults, {} violations",
+            "  {} calls, {:.2} % succeeded, longest pause {} ms, {} faults, {} violations",
             row.calls,
             row.availability * 100.0,
             row.longest_pause_ms,

@@ -45,6 +45,11 @@ pub(crate) enum End {
 }
 
 impl End {
+    /// Tells whether the call came to what it was made for. The tools of the workload never fail by themselves.
+    pub(crate) fn is_success(&self) -> bool {
+        matches!(self, Self::Answered { failure: None, .. })
+    }
+
     /// Returns a name for those that are counted together.
     pub(crate) fn name(&self) -> String {
         match self {
@@ -136,7 +141,7 @@ impl Recorder {
     }
 
     pub(crate) fn call(&self, call: Call) {
-        let answered = matches!(call.end, End::Answered { .. });
+        let answered = call.end.is_success();
         self.0.calls.fetch_add(1, Ordering::Relaxed);
         self.0.answered.fetch_add(answered.into(), Ordering::Relaxed);
         self.edit(|history| {
@@ -170,12 +175,12 @@ impl Recorder {
         self.edit(|history| history.sightings.extend(sightings));
     }
 
-    /// Returns how many calls ended, and how many of them with an answer.
+    /// Returns how many calls ended, and how many of them with success.
     pub(crate) fn counts(&self) -> (u64, u64) {
         (self.0.calls.load(Ordering::Relaxed), self.0.answered.load(Ordering::Relaxed))
     }
 
-    /// Returns the sessions that got no answer since `since_ms`.
+    /// Returns the sessions in which no call succeeded since `since_ms`.
     pub(crate) fn silent_since(&self, since_ms: u64) -> Vec<Arc<str>> {
         let history = self.0.history.lock().unwrap_or_else(PoisonError::into_inner);
         let silent = |times: &Vec<u64>| times.last().is_none_or(|last| *last < since_ms);

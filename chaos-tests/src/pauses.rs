@@ -1,12 +1,12 @@
 use std::collections::BTreeMap;
 
-use crate::history::{End, History};
+use crate::history::History;
 
 /// How well the sessions were served.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Service {
     pub(crate) calls: u64,
-    /// The share of the calls that were answered, 0 to 1. A call is one id, however often it was asked for.
+    /// The share of the calls that succeeded, 0 to 1. A call is one id, however often it was asked for.
     pub(crate) availability: f64,
     /// How many calls ended how.
     pub(crate) ends: BTreeMap<String, u64>,
@@ -22,7 +22,7 @@ impl Service {
         for call in counted {
             calls += 1;
             *ends.entry(call.end.name()).or_insert(0) += 1;
-            answered += u64::from(matches!(call.end, End::Answered { .. }));
+            answered += u64::from(call.end.is_success());
         }
         let pauses = history.served.iter().map(|(id, times)| (id.to_string(), longest(times, end_ms)));
         let availability = if calls == 0 { 0.0 } else { answered as f64 / calls as f64 };

@@ -32,7 +32,7 @@ impl Progress {
                 ticks.tick().await;
                 let (calls, answered) = recorder.counts();
                 let (now, of) = (begun.elapsed().as_secs(), length.as_secs());
-                let line = format!("  {name}: {now} of {of} s, {calls} calls, {answered} answered");
+                let line = format!("  {name}: {now} of {of} s, {calls} calls, {answered} succeeded");
                 let mut out = stderr().lock();
                 drop(if terminal { write!(out, "\r\x1b[K{line}") } else { writeln!(out, "{line}") });
             }

@@ -16,7 +16,7 @@ pub(crate) struct Row {
     pub(crate) seconds: u64,
     /// Calls of the sessions that count: each one id, however often it was asked for.
     pub(crate) calls: u64,
-    /// The share of them that were answered, 0 to 1.
+    /// The share of them that succeeded, 0 to 1.
     pub(crate) availability: f64,
     /// How many of them ended how.
     #[serde(default)]
@@ -81,7 +81,7 @@ pub(crate) fn write(folder: &Path, rows: &[Row]) -> anyhow::Result<()> {
 pub(crate) fn markdown(rows: &[Row]) -> String {
     let mut out = String::from(
         "# Chaos\n\n\
-         | scenario | nodes | seed | s | calls | answered | longest pause | median | faults | invariants |\n\
+         | scenario | nodes | seed | s | calls | succeeded | longest pause | median | faults | invariants |\n\
          |---|--:|--:|--:|--:|--:|--:|--:|--:|---|\n",
     );
     for row in rows {

@@ -17,8 +17,7 @@ pub(super) fn check(evidence: &Evidence, index: &Index<'_>) -> Vec<Violation> {
         found.extend(forgotten(call, &repeat.heard));
     }
     for call in &evidence.history.calls {
-        let succeeded = matches!(&call.end, End::Answered { failure: None, .. });
-        if succeeded && !index.effects.contains_key(&call.key) {
+        if call.end.is_success() && !index.effects.contains_key(&call.key) {
             found.push(format!("{} was answered with success, and no tool counted it", call.key));
         }
     }

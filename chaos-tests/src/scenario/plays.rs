@@ -12,7 +12,7 @@ const FAILING_SYNCS: u32 = 3;
 const DELAY_MS: u32 = 20;
 const LOSS_PERCENT: u32 = 2;
 /// By how much clocks jump, in seconds.
-const STEPS: [i64; 6] = [300, -300, 1_200, -60, 3_600, 0];
+const STEPS: [i64; 6] = [300, -300, 1_200, -60, 3_600, -600];
 /// By how much one clock of several is off, in seconds.
 const SKEWS: [i64; 4] = [3, -3, 30, -30];
 
