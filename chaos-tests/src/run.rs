@@ -83,18 +83,20 @@ async fn on(topology: &mut Topology, scenario: &Scenario, plan: Plan, row: &mut 
         recorder: workload.recorder().clone(),
         until: Instant::now() + plan.length,
         faults: Vec::new(),
+        violations: Vec::new(),
         measures: BTreeMap::new(),
     };
     let played = Box::pin(play(scenario.kind, &mut field)).await;
     drop(progress);
     (row.faults, row.measures) = (field.faults, field.measures);
+    let seen = field.violations;
     played.context("the scenario could not be played")?;
     let healed = topology.heal().await;
     let recovered = recover(&workload, healed).await;
 
     let (effects, folder) = (topology.effects(), topology.folder().to_owned());
     finish(&access, &ground, workload, &Traces { effects, folder, seed: plan.seed }, row).await?;
-    row.violations.extend(recovered);
+    row.violations.extend(seen.into_iter().chain(recovered));
     Ok(())
 }
 

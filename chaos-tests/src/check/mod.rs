@@ -34,6 +34,8 @@ pub(crate) enum Invariant {
     S1,
     /// An answer belongs to the call that it answers.
     T1,
+    /// A node whose clock is off by more than a second is not ready.
+    Clock,
     /// After the last fault every session is served again.
     Recovery,
 }

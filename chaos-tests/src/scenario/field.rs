@@ -4,7 +4,7 @@ use aesp_proto::Entropy;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
-use crate::{history::Recorder, topology::Topology};
+use crate::{check::Violation, history::Recorder, topology::Topology};
 
 /// Something that was done to the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,8 @@ pub(crate) struct Field<'a> {
     pub(crate) recorder: Recorder,
     pub(crate) until: Instant,
     pub(crate) faults: Vec<Fault>,
+    /// What a scenario sees that must not be.
+    pub(crate) violations: Vec<Violation>,
     /// What a scenario measures beside the calls, by name with its unit.
     pub(crate) measures: BTreeMap<String, f64>,
 }

@@ -1,11 +1,16 @@
 //! How each scenario breaks things. Each goes on until the time is over, once at least; what it leaves broken is healed
 //! afterwards.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use tokio::{task::block_in_place, time::Instant};
 
 use super::{Kind, LEASE, field::Field};
-use crate::topology::preload;
+use crate::{
+    check::{Invariant, Violation},
+    topology::preload,
+};
 
 /// How often a sync fails, in percent.
 const FAILING_SYNCS: u32 = 3;
@@ -15,6 +20,10 @@ const LOSS_PERCENT: u32 = 2;
 const STEPS: [i64; 6] = [300, -300, 1_200, -60, 3_600, -600];
 /// By how much one clock of several is off, in seconds.
 const SKEWS: [i64; 4] = [3, -3, 30, -30];
+
+/// How soon the others must see that a clock is off: some renewals of the lease, and the second for which libfaketime keeps
+/// what it read.
+const SKEW_SEEN: Duration = Duration::from_secs(5);
 
 /// Plays a scenario.
 ///
@@ -45,8 +54,8 @@ async fn once(kind: Kind, field: &mut Field<'_>, round: usize) -> anyhow::Result
         Kind::FreezeRuntime => freeze_runtime(field).await,
         Kind::RollingRestart => restart_in_order(field, round % nodes).await,
         Kind::RuntimeStorm => storm(field).await,
-        Kind::ClockSteps => step_clock(field, &STEPS, (800, 1_800)).await,
-        Kind::ClockSkew => step_clock(field, &SKEWS, (2_500, 4_000)).await,
+        Kind::ClockSteps => step_clock(field).await,
+        Kind::ClockSkew => skew_clock(field).await,
         Kind::DiskFull => fill_disk(field).await,
         Kind::DiskErrors => fail_syncs(field).await,
         Kind::PartitionOne => partition(field, Cut::BothWays).await,
@@ -156,17 +165,39 @@ async fn storm(field: &mut Field<'_>) -> anyhow::Result<()> {
     up_again(field, 0).await
 }
 
-async fn step_clock(field: &mut Field<'_>, by: &[i64], wait: (u64, u64)) -> anyhow::Result<()> {
+async fn step_clock(field: &mut Field<'_>) -> anyhow::Result<()> {
     let victim = field.pick(field.topology.clocks.len());
-    let seconds = field.one_of(by);
+    let seconds = field.one_of(&STEPS);
     field.note(format!("the clock of {} is {seconds:+} s off", field.name(victim)));
     field.topology.clocks[victim].step(seconds)?;
-    field.pause(wait.0, wait.1).await;
+    field.pause(800, 1_800).await;
     if field.topology.nodes.len() > 1 {
         field.topology.clocks[victim].step(0)?;
         field.note(format!("the clock of {} is right", field.name(victim)));
-        field.pause(wait.0, wait.1).await;
+        field.pause(800, 1_800).await;
     }
+    field.topology.raise(victim).await
+}
+
+async fn skew_clock(field: &mut Field<'_>) -> anyhow::Result<()> {
+    let victim = field.pick(field.topology.clocks.len());
+    let (seconds, name) = (field.one_of(&SKEWS), field.name(victim));
+    field.note(format!("the clock of {name} is {seconds:+} s off"));
+    field.topology.clocks[victim].step(seconds)?;
+    let begun = Instant::now();
+    while field.topology.nodes[victim].is_ready().await {
+        if begun.elapsed() > SKEW_SEEN {
+            let what = format!("{name} is ready {SKEW_SEEN:?} after its clock went {seconds:+} s off");
+            field.violations.push(Violation::new(Invariant::Clock, what));
+            break;
+        }
+        field.pause(50, 50).await;
+    }
+    field.measure("skew_refused_ms", begun.elapsed().as_secs_f64() * 1e3);
+    field.pause(1_500, 2_500).await;
+    field.topology.clocks[victim].step(0)?;
+    field.note(format!("the clock of {name} is right"));
+    field.pause(2_500, 4_000).await;
     field.topology.raise(victim).await
 }
 

@@ -1,4 +1,5 @@
 use std::{
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -7,13 +8,21 @@ use std::{
 use aesp_tests::Process;
 use anyhow::Context;
 use serde_json::Value;
-use tokio::{process::Command, time::sleep};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    process::Command,
+    time::{sleep, timeout},
+};
 
 use super::preload::Variables;
 
 /// How often a node that does not come up is started again, as its supervisor would.
 const STARTS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(300);
+/// How long a probe may take.
+const PROBE: Duration = Duration::from_secs(1);
+const READY: &[u8; 12] = b"HTTP/1.0 200";
 
 /// A node: its configuration, and its process while it has one.
 pub(crate) struct Node {
@@ -85,6 +94,18 @@ impl Node {
         self.addresses = listening;
         self.process = Some(process);
         Ok(())
+    }
+
+    /// Asks its probe whether it wants work. One that does not answer wants none.
+    pub(crate) async fn is_ready(&self) -> bool {
+        let ask = async {
+            let mut probe = TcpStream::connect(self.addresses[2]).await?;
+            probe.write_all(b"GET /readyz HTTP/1.0\r\n\r\n").await?;
+            let mut answer = [0; READY.len()];
+            probe.read_exact(&mut answer).await?;
+            Ok::<_, io::Error>(answer == *READY)
+        };
+        timeout(PROBE, ask).await.is_ok_and(|answer| answer.unwrap_or(false))
     }
 
     /// Kills it, as a crash would. One that is down stays down.
