@@ -23,6 +23,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".aesp.v1.PeerRequest.payload")
         .bytes(".aesp.v1.PeerPart.payload")
         .bytes(".aesp.v1.PeerTell.payload")
+        .bytes(".aesp.v1.ForwardedRequest.body")
+        .bytes(".aesp.v1.ForwardedPart.data")
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }
