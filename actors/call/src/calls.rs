@@ -1,9 +1,9 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use aesp_audit::{Event, Recorder};
 use aesp_cluster::Ownership;
 use aesp_proto::{
-    DispatchId, PrincipalId, SessionId, TenantId,
+    DispatchId, Error, ErrorCode, PrincipalId, SessionId, TenantId,
     v1::{EventType, Outcome},
 };
 use aesp_runtime::Runtimes;
@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 use tokio_util::task::TaskTracker;
 
 use crate::{Access, Caller, Views, access::event_of, admitted::Admitted, validated::Standing};
+
+/// When a request may succeed that a node refused because it lost its lease.
+const LEASE_LOST: Duration = Duration::from_millis(200);
 
 /// What calls are made of.
 #[derive(Clone)]
@@ -31,7 +34,12 @@ pub struct Parts {
     pub shards: Ownership,
     /// Remembers outcomes.
     pub store: Store,
+    /// Tells whether this node may act at this moment: a node whose lease is over may not, however it came to be here.
+    pub may_act: MayAct,
 }
+
+/// Tells whether the node may act at this moment.
+pub type MayAct = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// Makes tool calls. Cheap to clone.
 #[derive(Clone)]
@@ -105,6 +113,22 @@ impl Calls {
         &self.0.tasks
     }
 
+    /// Returns how many calls run.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.0.tasks.len()
+    }
+
+    /// Refuses unless this node may act at this moment.
+    pub(crate) fn check_lease(&self) -> Result<(), Error> {
+        if (self.0.parts.may_act)() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorCode::ServiceUnavailable, "this node has lost its place in the cluster")
+            .retry_after(LEASE_LOST)
+            .remedy("ask again, at another node"))
+    }
+
     /// Returns when no call runs any more. New ones must have been stopped from coming.
     pub async fn finish(&self) {
         self.0.tasks.close();
@@ -161,7 +185,7 @@ impl Calls {
         tenant: TenantId,
         session: SessionId,
         invocation: &str,
-    ) -> Result<Option<OutcomeRow>, aesp_proto::Error> {
+    ) -> Result<Option<OutcomeRow>, Error> {
         let invocation = invocation.to_owned();
         let read = self.store().run(move |tx| {
             let invocation = invocation.clone();

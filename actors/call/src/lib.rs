@@ -29,7 +29,7 @@ mod views;
 pub use access::{Access, Granted};
 pub use authenticate::Authenticator;
 pub use caller::{Caller, Means, Source};
-pub use calls::{Calls, Parts as CallParts, RunningCalls};
+pub use calls::{Calls, MayAct, Parts as CallParts, RunningCalls};
 pub use error::{Error, tenant_access_denied};
 pub use late::Late;
 pub use request::{CallRequest, InvocationId, session_id};

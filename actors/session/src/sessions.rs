@@ -87,6 +87,12 @@ impl Sessions {
         Ok(sessions)
     }
 
+    /// Returns how many sessions are in memory.
+    #[must_use]
+    pub fn in_memory(&self) -> usize {
+        self.0.live.len()
+    }
+
     /// Returns a session that lives; reads the store only if it is not in memory.
     ///
     /// # Errors

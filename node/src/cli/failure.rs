@@ -97,6 +97,13 @@ impl From<crate::tls::Error> for Failure {
     }
 }
 
+impl From<crate::cluster::Error> for Failure {
+    fn from(error: crate::cluster::Error) -> Self {
+        let next = "correct the [cluster] section or the file; aesp config default explains both".to_owned();
+        Self { message: chain(&error), code: "CONFIGURATION_ERROR".into(), next: Some(next), exit: USAGE }
+    }
+}
+
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self { message: error.to_string(), code: "FAILED".into(), next: None, exit: REFUSED }
@@ -107,6 +114,10 @@ impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         let error = match error.downcast::<crate::tls::Error>() {
             Ok(tls) => return tls.into(),
+            Err(other) => other,
+        };
+        let error = match error.downcast::<crate::cluster::Error>() {
+            Ok(cluster) => return cluster.into(),
             Err(other) => other,
         };
         match error.downcast::<Error>() {

@@ -103,6 +103,10 @@ async fn what_is_refused_to_another_tenant_succeeds_for_its_owner_and_is_recorde
         if !refused {
             wrong.push(format!("{} did it for another tenant", rpc.path));
         }
+        // These need a second node; see the tests of the cluster.
+        if rpc.path.ends_with("/DrainNode") || rpc.path.ends_with("/RemoveNode") {
+            continue;
+        }
         let (owner, principal) = owned.performer(&rpc.path).await;
         // A tool that runs at the agent leaves its intent; its end comes with the result.
         let local = rpc.path.ends_with("/AuthorizeToolCall");

@@ -99,7 +99,15 @@ impl Pipeline {
         let authenticator =
             Authenticator::new(store.clone(), tokens, views.clone(), recorder.clone(), clock.clone());
         let access = Access::new(views.clone(), authenticator.clone(), recorder, entropy, clock);
-        let parts = CallParts { access, tenants, sessions: sessions.clone(), runtimes, shards, store };
+        let parts = CallParts {
+            access,
+            tenants,
+            sessions: sessions.clone(),
+            runtimes,
+            shards,
+            store,
+            may_act: Arc::new(|| true),
+        };
         let runtimes = parts.runtimes.clone();
         let calls = Calls::new(parts);
 
