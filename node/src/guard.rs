@@ -8,9 +8,7 @@ use std::{
 use aesp_call::{Authenticator, Caller, Source};
 use aesp_cluster::Lease;
 use aesp_identity::Tokens;
-use aesp_proto::{
-    Access, Clock, Entropy, Error, ErrorCode, Id, Incarnation, Operation, Operations, kind,
-};
+use aesp_proto::{Access, Clock, Entropy, Error, ErrorCode, Id, Incarnation, Operation, Operations, kind};
 use axum::{body::Body, response::Response};
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, header};

@@ -142,8 +142,7 @@ fn a_node_of_a_cluster_is_checked_before_it_starts() {
     assert_eq!(code, Some(0), "{error}");
     assert!(issued.contains("spiffe://aesp.local/node/n2"), "{issued}");
     // Another node's certificate names another node.
-    let (code, _, error) =
-        texts(aesp(folder.path()).env("AESP_NODE__NAME", "n2").args(["config", "check"]));
+    let (code, _, error) = texts(aesp(folder.path()).env("AESP_NODE__NAME", "n2").args(["config", "check"]));
     assert_eq!(code, Some(64), "{error}");
     assert!(error.contains("spiffe://aesp.local/node/n2") && error.contains("aesp pki node n2"), "{error}");
 

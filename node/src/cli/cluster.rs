@@ -3,8 +3,18 @@ use clap::Subcommand;
 
 use super::{context::Context, failure::Failure};
 
-const COLUMNS: &[&str] =
-    &["name", "incarnation", "state", "shards", "lease_age_ms", "sessions", "calls", "behind", "version", "endpoint"];
+const COLUMNS: &[&str] = &[
+    "name",
+    "incarnation",
+    "state",
+    "shards",
+    "lease_age_ms",
+    "sessions",
+    "calls",
+    "behind",
+    "version",
+    "endpoint",
+];
 
 /// The nodes of the cluster.
 #[derive(Subcommand, Debug)]

@@ -41,7 +41,8 @@ impl Config {
                 let config = load(ctx, Vec::new())?;
                 let clock: std::sync::Arc<dyn aesp_proto::Clock> = std::sync::Arc::new(SystemClock);
                 Material::load(&config.tls, &clock)?;
-                let cluster = if check_files(&config, &clock)? { "usable" } else { "none: the node is alone" };
+                let cluster =
+                    if check_files(&config, &clock)? { "usable" } else { "none: the node is alone" };
                 ctx.console.value(&json!({ "configuration": "valid", "tls": "usable", "cluster": cluster }))
             }
         }

@@ -60,7 +60,8 @@ impl ObserveNotices for Witness {
             _ => warn!(notice = name, what, "something is wrong in the cluster"),
         }
         let action = format!("cluster.{name}");
-        let mut event = Event::new(&self.entropy, TenantId::PLATFORM, EventType::SystemEvent, action, outcome);
+        let mut event =
+            Event::new(&self.entropy, TenantId::PLATFORM, EventType::SystemEvent, action, outcome);
         event.details.resource = "cluster".into();
         event.details.fields = fields;
         self.record(event);
@@ -84,7 +85,8 @@ fn describe(notice: &Notice) -> (Outcome, Vec<(String, String)>) {
     let fields = |fields: &[(&str, String)]| {
         fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
     };
-    let node = |incarnation: Option<Incarnation>| incarnation.map_or_else(|| "none".into(), |i| i.0.to_string());
+    let node =
+        |incarnation: Option<Incarnation>| incarnation.map_or_else(|| "none".into(), |i| i.0.to_string());
     match notice {
         Notice::NodeJoined { node, name } | Notice::NodeLeft { node, name } => {
             (Outcome::Success, fields(&[("node", node.0.to_string()), ("name", name.clone())]))

@@ -88,7 +88,8 @@ impl Check<'_> {
         if !cluster.advertise.is_empty() {
             self.endpoint("cluster.advertise", &cluster.advertise)?;
         } else if config.listen.peers.ip().is_unspecified() {
-            let expected = "the host and port where others reach this node, because listen.peers names no host";
+            let expected =
+                "the host and port where others reach this node, because listen.peers names no host";
             return self.invalid("cluster.advertise", "", expected);
         }
         if cluster.certificate.is_some() != cluster.key.is_some() {

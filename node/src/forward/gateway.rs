@@ -71,7 +71,8 @@ impl Forward {
         // INVARIANT: forwarded once at most. The owner tells its gateway if it is no longer the owner.
         let alone = self.0.context.others.peers().is_none();
         let kind = method(request.uri().path());
-        let Some(method) = kind.filter(|_| !alone && request.extensions().get::<Forwarded>().is_none()) else {
+        let Some(method) = kind.filter(|_| !alone && request.extensions().get::<Forwarded>().is_none())
+        else {
             return inner.call(request).await;
         };
         let (parts, body) = request.into_parts();
@@ -254,7 +255,8 @@ where
             return Err(Again::because("lost"));
         }
         self.count("lost");
-        let error = Error::new(ErrorCode::OutcomeUnknown, "the node of the session was lost; it may have been done");
+        let error =
+            Error::new(ErrorCode::OutcomeUnknown, "the node of the session was lost; it may have been done");
         Ok(self.refusal(error.remedy("look at the session or its calls before you ask again")))
     }
 
@@ -271,9 +273,12 @@ where
                 let word = context.tokens.vouch(&certificate.identity, gateway, context.clock.now())?;
                 Credentials::Voucher(word.to_string())
             }
-            (None, None) => return Err(Error::new(ErrorCode::AuthenticationFailed, "no credentials were presented")),
+            (None, None) => {
+                return Err(Error::new(ErrorCode::AuthenticationFailed, "no credentials were presented"));
+            }
         };
-        let left = wire::timeout(&self.parts.headers).map(|given| given.saturating_sub(self.arrived.elapsed()));
+        let left =
+            wire::timeout(&self.parts.headers).map(|given| given.saturating_sub(self.arrived.elapsed()));
         let request = ForwardedRequest {
             path: self.parts.uri.path().to_owned(),
             credentials: Some(credentials),

@@ -19,8 +19,7 @@ impl Metrics {
     /// # Errors
     /// When the registry has metrics of the same names.
     pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let by =
-            |name: &str, help: &str, label: &str| IntCounterVec::new(Opts::new(name, help), &[label]);
+        let by = |name: &str, help: &str, label: &str| IntCounterVec::new(Opts::new(name, help), &[label]);
         let added = HistogramOpts::new(
             "aesp_forward_added_seconds",
             "What the way to another node and back added to a request.",

@@ -29,7 +29,8 @@ pub(super) fn place(ownership: &Ownership, about: About, entropy: &Entropy) -> P
         About::NewSession if ownership.holds_any() => Place::Here,
         About::NewSession => {
             let shards = ownership.shards();
-            let owners: Vec<_> = shards.iter().filter_map(|shard| shard.owner).filter(|o| *o != own).collect();
+            let owners: Vec<_> =
+                shards.iter().filter_map(|shard| shard.owner).filter(|o| *o != own).collect();
             if owners.is_empty() {
                 return Place::Nowhere;
             }

@@ -99,7 +99,10 @@ async fn fill(
 
     let file = folder.join("aesp.toml");
     let text = toml::to_string(&made)?;
-    files::private(&file, &format!("# Made by aesp init. `aesp config default` explains every key.\n\n{text}"))?;
+    files::private(
+        &file,
+        &format!("# Made by aesp init. `aesp config default` explains every key.\n\n{text}"),
+    )?;
     let sources = config::Sources { file: Some(file), ..Default::default() };
     Box::pin(wiring::first_administrator(&config::load(&sources)?)).await
 }

@@ -192,13 +192,7 @@ async fn a_shutdown_goes_in_order_and_ends_open_connections() {
     tokio::time::timeout(DEADLINE, running.task).await.expect("bounded").unwrap().unwrap();
     assert_eq!(
         *running.steps.lock().unwrap(),
-        [
-            "shards handed over",
-            "runtimes sent away",
-            "calls finished",
-            "cluster left",
-            "store closed"
-        ]
+        ["shards handed over", "runtimes sent away", "calls finished", "cluster left", "store closed"]
     );
     let last =
         tokio::time::timeout(DEADLINE, async { while let Ok(Some(_)) = open.message().await {} }).await;

@@ -32,7 +32,8 @@ impl Nodes {
         let number = named.parse().ok().map(Incarnation);
         let found = nodes.iter().find(|node| Some(node.incarnation) == number || node.name == named);
         found.map(|node| node.incarnation).ok_or_else(|| {
-            Error::new(ErrorCode::NotFound, "there is no such node").remedy("list the nodes: aesp cluster status")
+            Error::new(ErrorCode::NotFound, "there is no such node")
+                .remedy("list the nodes: aesp cluster status")
         })
     }
 
@@ -42,7 +43,9 @@ impl Nodes {
             return Ok(());
         }
         Err(Error::new(ErrorCode::StateConflict, "this node is alone: there is nobody to hand over to")
-            .remedy("stop the node, or make it a member of a cluster: aesp config default explains [cluster]"))
+            .remedy(
+                "stop the node, or make it a member of a cluster: aesp config default explains [cluster]",
+            ))
     }
 
     /// Has a node hand over its shards; returns how many are left.

@@ -333,8 +333,12 @@ impl Context {
         for (node, answered) in join_all(asked).await {
             match answered {
                 Ok(Ok(_)) => {}
-                Ok(Err(error)) => warn!(%node, %error, "a node did not end the sessions that it was asked to end"),
-                Err(_) => warn!(%node, "a node did not say that it ended the sessions that it was asked to end"),
+                Ok(Err(error)) => {
+                    warn!(%node, %error, "a node did not end the sessions that it was asked to end")
+                }
+                Err(_) => {
+                    warn!(%node, "a node did not say that it ended the sessions that it was asked to end")
+                }
             }
         }
     }

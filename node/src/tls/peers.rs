@@ -16,10 +16,8 @@ pub(crate) fn peers(files: &config::Tls, clock: &Arc<dyn Clock>) -> Result<peer:
     let chain = pem::certificates(&files.certificate)?;
     let key = pem::key(&files.key)?;
     let verifier = material::verifier(files, &provider)?;
-    peer::Tls::new(chain, key, verifier, Arc::new(TlsClock(Arc::clone(clock)))).map_err(|source| Error::Pair {
-        certificate: files.certificate.clone(),
-        key: files.key.clone(),
-        source,
+    peer::Tls::new(chain, key, verifier, Arc::new(TlsClock(Arc::clone(clock)))).map_err(|source| {
+        Error::Pair { certificate: files.certificate.clone(), key: files.key.clone(), source }
     })
 }
 

@@ -5,6 +5,7 @@ mod bad_input;
 mod calls;
 mod canary;
 mod changes;
+mod cluster;
 mod configuration;
 mod crash;
 mod credentials;
