@@ -1,20 +1,35 @@
 //! The cluster: which node owns which shard, proven by the store. Gossip is a hint, the store is the truth.
 
+mod barrier;
+mod clocks;
 mod cluster;
 mod context;
 mod duties;
 mod error;
+mod eyes;
 mod fence;
 pub mod gossip;
+mod holdings;
+mod join;
 mod lease;
+mod look;
 mod metrics;
+mod moves;
 mod notice;
+mod observer;
+mod operate;
 mod ownership;
 pub mod peer;
+mod placement;
 mod refusal;
+mod renew;
+mod rights;
+mod rows;
 mod state;
 mod status;
 mod steady;
+mod steer;
+mod wire;
 
 pub use cluster::Cluster;
 pub use context::{Context, Links, Options};
