@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use aesp_audit::{Recorder, Refused};
 use aesp_call::{Access, Authenticator, CallParts, Calls, Late, Views};
-use aesp_cluster::{Cluster, Held, Ownership};
+use aesp_cluster::Cluster;
 use aesp_identity::{TokenOptions, Tokens};
 use aesp_proto::{Clock, Entropy, SystemClock, TenantId};
 use aesp_runtime::Runtimes;
@@ -13,7 +13,7 @@ use aesp_storage::{FileKeyProvider, KeyProvider, LmdbOptions, MemoryOptions, Sto
 use aesp_supervision::Supervisor;
 use aesp_tenant::Tenants;
 use anyhow::Context as _;
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -30,6 +30,7 @@ use crate::{
 
 /// How long a starting node waits until it owns something, or the cluster has nothing for it.
 const TAKES_UP: Duration = Duration::from_secs(10);
+const TAKES_UP_LOOK: Duration = Duration::from_millis(10);
 
 /// Opens the store, joins the cluster, starts the actors and makes the services.
 ///
@@ -125,7 +126,7 @@ pub(crate) async fn assemble(
         runtimes: runtimes.clone(),
         calls: calls.clone(),
         cluster: cluster.clone(),
-        ownership: ownership.clone(),
+        ownership,
         others: Others::default(),
         entropy: entropy.clone(),
         clock: Arc::clone(&clock),
@@ -157,7 +158,7 @@ pub(crate) async fn assemble(
         }
     };
     cluster.serve(Arc::new(Duties(context.clone())), membership.as_ref().map(|member| member.links.clone()));
-    takes_up(&cluster, &ownership).await;
+    takes_up(&cluster).await;
 
     let not_escalated = duties::escalation(root.clone());
     let (log, placed) = (recorder.clone(), cluster.clone());
@@ -218,15 +219,16 @@ async fn join(
     Cluster::join(brings, options).await.context("the cluster does not take this node")
 }
 
-/// Waits until the node owns something, so that the first request finds it ready. In a cluster it may take longer: then the
-/// others answer.
-async fn takes_up(cluster: &Cluster, ownership: &Ownership) {
-    let mut shards = ownership.subscribe();
-    let held = shards.wait_for(|shards| shards.iter().any(|shard| shard.held == Held::Yes));
-    let taken = tokio::time::timeout(TAKES_UP, held).await.is_ok();
-    if !taken {
-        let why = cluster.ready().err().unwrap_or_default();
-        tracing::warn!(why, "the node owns no shards yet; others answer for it");
+/// Waits until the node has what is its to take, so that the first request finds it ready. In a cluster it may take longer: then
+/// the others answer.
+async fn takes_up(cluster: &Cluster) {
+    let until = Instant::now() + TAKES_UP;
+    while let Err(why) = cluster.ready() {
+        if Instant::now() >= until {
+            tracing::warn!(why, "the node begins before it is ready");
+            return;
+        }
+        tokio::time::sleep(TAKES_UP_LOOK).await;
     }
 }
 

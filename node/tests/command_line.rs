@@ -93,7 +93,9 @@ fn init_makes_everything_once() {
     let key = shown["administrator_api_key"].as_str().unwrap();
     assert!(key.starts_with("aesp_"));
     let data = folder.path().join("aesp-data");
-    for private in ["master.key", "cluster.secret", "pki/ca.key", "pki/server.key", "aesp.toml"] {
+    for private in
+        ["master.key", "cluster.secret", "pki/ca.key", "pki/server.key", "pki/node.key", "aesp.toml"]
+    {
         let mode = fs::metadata(data.join(private)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{private}");
     }

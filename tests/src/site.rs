@@ -76,8 +76,8 @@ impl Site {
         }
         let mut settings = self.0.settings.clone();
         settings.push(format!("node.name={name}"));
-        settings.push(format!("tls.certificate={}", certificate.display()));
-        settings.push(format!("tls.key={}", key.display()));
+        settings.push(format!("cluster.certificate={}", certificate.display()));
+        settings.push(format!("cluster.key={}", key.display()));
         Host::on(self.clone(), Some(name.to_owned()), settings).await
     }
 

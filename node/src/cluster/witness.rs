@@ -7,7 +7,7 @@ use aesp_proto::{
     v1::{EventType, Outcome},
 };
 use tokio::sync::mpsc;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 /// Events that may wait for a store that is away. Refusals come aggregated, and notices are few.
 const WAITING: usize = 1_024;
@@ -53,11 +53,9 @@ impl ObserveNotices for Witness {
     fn noticed(&self, notice: Notice) {
         let name = notice.name();
         let (outcome, fields) = describe(&notice);
-        let what: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let what = what.join(" ");
-        match outcome {
-            Outcome::Success => info!(notice = name, what, "the cluster changed"),
-            _ => warn!(notice = name, what, "something is wrong in the cluster"),
+        if outcome != Outcome::Success {
+            // All of them are in the log already; these need somebody.
+            warn!(?notice, "something is wrong in the cluster");
         }
         let action = format!("cluster.{name}");
         let mut event =

@@ -93,8 +93,9 @@ async fn fill(
 
     let authority = Authority::create(&pki, clock.now(), entropy)?;
     let made = configuration(wanted);
-    let subject = Subject::node(&made.node.name, &wanted.names);
-    authority.issue(&subject, "server", &pki, clock.now(), NODE_LIFE)?;
+    authority.issue(&Subject::server(&wanted.names), "server", &pki, clock.now(), NODE_LIFE)?;
+    let node = Subject::node(&made.node.name, &wanted.names);
+    authority.issue(&node, "node", &pki, clock.now(), NODE_LIFE)?;
     files::private(&folder.join(SECRET_FILE), &cluster::fresh_secret()?)?;
 
     let file = folder.join("aesp.toml");
@@ -127,7 +128,12 @@ fn configuration(wanted: &Wanted) -> Config {
     config.listen.metrics = wanted.metrics.unwrap_or(config.listen.metrics);
     if let Some(peers) = wanted.peers {
         config.listen.peers = peers;
-        config.cluster = Some(config::Cluster { secret_file: SECRET_FILE.into(), ..Default::default() });
+        config.cluster = Some(config::Cluster {
+            secret_file: SECRET_FILE.into(),
+            certificate: Some("pki/node.pem".into()),
+            key: Some("pki/node.key".into()),
+            ..Default::default()
+        });
     }
     config
 }

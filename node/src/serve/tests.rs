@@ -72,7 +72,7 @@ async fn start() -> Running {
     let folder = tempfile::tempdir().unwrap();
     let now = SystemClock.now();
     let authority = Authority::create(folder.path(), now, &Entropy::from_seed(3)).unwrap();
-    let subject = Subject::Node { name: "node-1".into(), names: vec!["localhost".into()] };
+    let subject = Subject::Server(vec!["localhost".into()]);
     authority.issue(&subject, "server", folder.path(), now, DAY).unwrap();
     let mut config = Config::default();
     let free = SocketAddr::from(([127, 0, 0, 1], 0));

@@ -162,7 +162,7 @@ pub(super) fn authority(folder: &Path, seed: u64) -> Authority {
 }
 
 pub(super) fn issue_server(authority: &Authority, folder: &Path, name: &str) {
-    let subject = Subject::Node { name: "node-1".into(), names: vec!["localhost".into()] };
+    let subject = Subject::Server(vec!["localhost".into()]);
     authority.issue(&subject, name, folder, START, 30 * DAY).unwrap();
 }
 
