@@ -144,6 +144,7 @@ async fn a_right_taken_at_one_node_is_gone_at_every_node_when_the_call_returns()
         .unwrap();
     let own = trio.session(0).await.unwrap();
     let elsewhere = trio.through(2, &own).await.unwrap();
+    let at_n3 = trio.session(2).await.unwrap();
     echoed(&elsewhere, "while it may").await;
     let slow = elsewhere.call("echo", json!({ "text": "slow" }));
     let running = tokio::spawn(async move { slow.send().await });
@@ -158,7 +159,6 @@ async fn a_right_taken_at_one_node_is_gone_at_every_node_when_the_call_returns()
     refused(soon("the running call ends", running).await.unwrap().unwrap(), &codes);
 
     // An account that is revoked has no session left on any node.
-    let at_n3 = trio.session(2).await.unwrap();
     let revoke = v1::RevokeServiceAccountRequest {
         tenant_id: trio.acme.id().into(),
         principal_id: trio.agent.principal.principal_id.clone(),
@@ -201,9 +201,15 @@ async fn a_planned_stop_fails_no_call() {
     });
     let callers: Vec<_> = callers.collect();
     trio.nodes[0].process().stop().await.unwrap();
-    let left = nodes(&trio.nodes[1].administrator().unwrap()).await.unwrap();
-    assert!(left.iter().all(|node| node.name != "n1"), "it did not say goodbye: {left:?}");
-    assert_eq!(left.iter().map(|node| node.shards).sum::<u32>(), SHARDS);
+    let others = trio.nodes[1].administrator().unwrap();
+    until("the others own everything", async || {
+        let left = nodes(&others).await?;
+        ensure!(left.iter().all(|node| node.name != "n1"), "it did not say goodbye: {left:?}");
+        ensure!(left.iter().map(|node| node.shards).sum::<u32>() == SHARDS, "{left:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
     enough.cancel();
     for caller in callers {
         let (calls, longest) = soon("the caller ends", caller).await.unwrap().unwrap().unwrap();
@@ -223,6 +229,12 @@ async fn operators_see_the_nodes_and_drain_them() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         (output.status.code(), serde_json::from_slice::<Value>(&output.stdout).unwrap_or_default(), said)
     };
+    until("every node has applied every right", async || {
+        ensure!(nodes(&trio.administrator).await?.iter().all(|node| node.behind == 0), "not yet");
+        Ok(())
+    })
+    .await
+    .unwrap();
     let (code, status, said) = cluster(1, &["status"]).await;
     assert_eq!(code, Some(0), "{said}");
     let shown = status["nodes"].as_array().unwrap();
@@ -239,9 +251,13 @@ async fn operators_see_the_nodes_and_drain_them() {
     let session = trio.session(1).await.unwrap();
     let (code, drained, said) = cluster(2, &["drain", "n2"]).await;
     assert_eq!((code, &drained["shards_left"]), (Some(0), &json!(0)), "{said}");
-    let seen = nodes(&trio.administrator).await.unwrap();
-    let n2 = seen.iter().find(|node| node.name == "n2").unwrap();
-    assert_eq!((n2.state.as_str(), n2.shards), ("draining", 0));
+    until("everybody knows that it drains", async || {
+        let seen = nodes(&trio.administrator).await?;
+        ensure!(seen.iter().any(|node| node.name == "n2" && node.state == "draining" && node.shards == 0), "{seen:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
     // It owns nothing and still answers, for sessions old and new.
     assert_eq!(echoed(&session, "drained").await, json!({ "text": "drained" }));
     let new = trio.agent.client(&trio.nodes[1]).unwrap().session(HOUR).await.unwrap();
