@@ -274,11 +274,8 @@ async fn write(store: &Store, attempt: &Attempt) -> Result<Written, Error> {
                     return Ok(Written::Contested);
                 }
                 // INVARIANT R1: a barrier that finds the row joining began before this transaction, so this sees its change.
-                let rights = if *entering {
-                    tx.rights_position().await?
-                } else {
-                    tx.glance_rights_position().await?
-                };
+                let rights =
+                    if *entering { tx.rights_position().await? } else { tx.glance_rights_position().await? };
                 if demanded.is_some_and(|demanded| row.applied < demanded) {
                     return Ok(Written::Behind { rights });
                 }
