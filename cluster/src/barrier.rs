@@ -63,6 +63,7 @@ impl Inner {
         looks.reset();
         while !waiting.is_empty() {
             tokio::select! {
+                biased;
                 Some((node, answer)) = asked.next() => {
                     if answer.is_ok_and(|answer| decode(&answer) >= Some(position)) {
                         waiting.remove(&node);

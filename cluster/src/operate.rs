@@ -36,6 +36,7 @@ impl Cluster {
                 return 0;
             }
             let ended = tokio::select! {
+                biased;
                 () = inner.stop.cancelled() => true,
                 changed = timeout_at(deadline, views.changed()) => !matches!(changed, Ok(Ok(()))),
             };

@@ -86,13 +86,15 @@ impl Inner {
             let pause = self.jittered(self.options.lease / if beats.failed { FAILED_PART } else { PART });
             let behind = beats.behind;
             tokio::select! {
+                biased;
                 () = self.stop.cancelled() => return,
-                () = sleep(pause) => {}
                 () = self.wakes.renew.notified() => {}
                 Ok(()) = applied.changed(), if behind => {}
+                () = sleep(pause) => {}
             }
             applied.mark_unchanged();
             let renewed = tokio::select! {
+                biased;
                 () = self.stop.cancelled() => return,
                 renewed = self.renew(&mut beats) => renewed,
             };
@@ -246,6 +248,7 @@ impl Inner {
                     self.notice(Notice::LeaseLost { for_ever: false });
                 }
                 tokio::select! {
+                    biased;
                     () = self.stop.cancelled() => return,
                     () = self.wakes.leased.notified() => {}
                 }
@@ -254,6 +257,7 @@ impl Inner {
                     self.notice(Notice::LeaseRegained);
                 }
                 tokio::select! {
+                    biased;
                     () = self.stop.cancelled() => return,
                     () = sleep(left) => {}
                 }

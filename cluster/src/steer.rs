@@ -52,6 +52,7 @@ impl Inner {
     pub(crate) async fn keep_looking(self: Arc<Self>) {
         loop {
             tokio::select! {
+                biased;
                 () = self.stop.cancelled() => return,
                 () = self.wakes.look.notified() => {}
             }
@@ -96,13 +97,14 @@ impl Inner {
         let mut batch = Vec::new();
         loop {
             tokio::select! {
+                biased;
                 () = self.stop.cancelled() => return,
+                1.. = hand_overs.recv_many(&mut batch, DRAINING_AT_ONCE) => {
+                    self.commit_hand_overs(&steering, std::mem::take(&mut batch)).await;
+                }
                 Ok(()) = views.changed() => {
                     let view = Arc::clone(&views.borrow_and_update());
                     self.consider(&mut steering, &view).await;
-                }
-                1.. = hand_overs.recv_many(&mut batch, DRAINING_AT_ONCE) => {
-                    self.commit_hand_overs(&steering, std::mem::take(&mut batch)).await;
                 }
             }
         }
