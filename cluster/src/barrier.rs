@@ -41,7 +41,7 @@ impl Cluster {
 impl Inner {
     async fn pass_barrier(&self) -> Result<(), BarrierError> {
         // The end of the log and the nodes come from one snapshot, which is after the caller's commit.
-        let view = View::take(&self.context.store, self.now()).await?;
+        let view = View::take(&self.context.store).await?;
         let position = view.rights;
         let mut waiting = lagging(&view, position);
         let wire = self.service.get().and_then(|service| service.wire.as_ref());
@@ -63,6 +63,7 @@ impl Inner {
         looks.reset();
         while !waiting.is_empty() {
             tokio::select! {
+                biased;
                 Some((node, answer)) = asked.next() => {
                     if answer.is_ok_and(|answer| decode(&answer) >= Some(position)) {
                         waiting.remove(&node);
@@ -72,7 +73,7 @@ impl Inner {
                     waiting.remove(&self.own);
                 }
                 _ = looks.tick() => {
-                    let view = View::take(&self.context.store, self.now()).await?;
+                    let view = View::take(&self.context.store).await?;
                     let lagging = lagging(&view, position);
                     waiting.retain(|node| lagging.contains(node));
                 }

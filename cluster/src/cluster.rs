@@ -231,10 +231,6 @@ impl Inner {
         self.eyes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn view(&self) -> Arc<View> {
-        Arc::clone(&self.views.borrow())
-    }
-
     /// Returns what this node tells of itself. One whose clock is off has others take its shards.
     pub(crate) fn state(&self) -> MemberState {
         match *self.intent.borrow() {
@@ -266,10 +262,7 @@ impl Inner {
     }
 
     /// Changes what is in this node's hands: first everybody can see it, then the duties hear of it.
-    pub(crate) fn change<T>(
-        self: &Arc<Self>,
-        change: impl FnOnce(&mut Holdings) -> (Vec<Change>, T),
-    ) -> T {
+    pub(crate) fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut Holdings) -> (Vec<Change>, T)) -> T {
         let (changes, out) = {
             let mut holdings = self.holdings();
             let (changes, out) = change(&mut holdings);
@@ -317,6 +310,9 @@ impl Inner {
 impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = self.inner();
-        f.debug_struct("Cluster").field("own", &inner.own).field("name", &inner.options.name).finish_non_exhaustive()
+        f.debug_struct("Cluster")
+            .field("own", &inner.own)
+            .field("name", &inner.options.name)
+            .finish_non_exhaustive()
     }
 }

@@ -36,7 +36,8 @@ impl Eyes {
         wall: Timestamp,
         now: Duration,
     ) -> i64 {
-        let members = view.rows().filter(|(node, row)| Some(*node) != own && row.state != MemberState::Joining);
+        let members =
+            view.rows().filter(|(node, row)| Some(*node) != own && row.state != MemberState::Joining);
         -self.clocks.median_ms(members.map(|(node, _)| node), own.is_some(), wall, now)
     }
 }

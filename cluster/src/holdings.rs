@@ -203,7 +203,10 @@ mod tests {
         holdings.see([(SHARD, row(7, 1))]);
         assert_eq!(holdings.see([(SHARD, row(9, 2))]), [Change::Lose(SHARD)]);
         assert_eq!(holdings.see([(SHARD, row(7, 3))]), [Change::Arrive(SHARD, Epoch(3))]);
-        assert_eq!(holdings.see([(SHARD, row(7, 5))]), [Change::Lose(SHARD), Change::Arrive(SHARD, Epoch(5))]);
+        assert_eq!(
+            holdings.see([(SHARD, row(7, 5))]),
+            [Change::Lose(SHARD), Change::Arrive(SHARD, Epoch(5))]
+        );
         holdings.leave(SHARD);
         assert_eq!(holdings.disable(), [Change::Lose(SHARD)]);
         assert!(!holdings.ended(SHARD, Epoch(5)) && holdings.keep(SHARD, Epoch(5)).is_none());

@@ -62,12 +62,17 @@ impl Obstacle {
 }
 
 impl Cluster {
-    pub(crate) async fn join_on(context: Context, mut options: Options, seams: Seams) -> Result<Self, JoinError> {
+    pub(crate) async fn join_on(
+        context: Context,
+        mut options: Options,
+        seams: Seams,
+    ) -> Result<Self, JoinError> {
         options.lease = options.lease.clamp(Duration::from_millis(100), LONGEST_LEASE);
         let store = &context.store;
         let own = store.run(|tx| Box::pin(async move { tx.next_incarnation().await }));
         let own = Incarnation(own.await?);
-        let mut joining = Joining { context: &context, options: &options, seams: &seams, own, eyes: Eyes::default() };
+        let mut joining =
+            Joining { context: &context, options: &options, seams: &seams, own, eyes: Eyes::default() };
         let joined = joining.run().await?;
         let eyes = joining.eyes;
         let lease = Lease::new(Arc::clone(&seams.steady));
@@ -138,7 +143,7 @@ impl Joining<'_> {
     }
 
     async fn look(&mut self) -> Result<(View, Duration), Error> {
-        let view = View::take(&self.context.store, self.seams.steady.now()).await?;
+        let view = View::take(&self.context.store).await?;
         let now = self.seams.steady.now();
         self.eyes.see(&view, now);
         Ok((view, now))
@@ -175,9 +180,8 @@ impl Joining<'_> {
 
     /// Tells whether this node's clock is close enough to the members'; false as long as they have to be read.
     fn clock_is_right(&self, view: &View, now: Duration, waited: Duration) -> Result<bool, JoinError> {
-        let unread = view
-            .rows()
-            .any(|(node, row)| row.state != MemberState::Joining && !self.eyes.clocks.knows(node));
+        let unread =
+            view.rows().any(|(node, row)| row.state != MemberState::Joining && !self.eyes.clocks.knows(node));
         if unread && waited < self.options.lease * CLOCK_WAIT_LEASES {
             return Ok(false);
         }

@@ -25,6 +25,8 @@ mod refusal;
 mod renew;
 mod rights;
 mod rows;
+#[cfg(test)]
+mod simulation;
 mod state;
 mod status;
 mod steady;

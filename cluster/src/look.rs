@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use aesp_proto::{Incarnation, ShardId, TenantId};
-use aesp_storage::{RightsPosition, Store, ShardRow, Transaction};
+use aesp_storage::{RightsPosition, ShardRow, Store, Transaction};
 use bytes::Bytes;
 use futures::future::try_join3;
 
@@ -16,8 +16,6 @@ use crate::{
 /// The cluster as the store showed it at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct View {
-    /// When the look began, by this node's steady clock.
-    pub(crate) began: Duration,
     /// Everybody who is not dead.
     pub(crate) nodes: BTreeMap<Incarnation, Node>,
     /// In the order of the shards; none for a row that makes no sense.
@@ -36,17 +34,16 @@ pub(crate) struct Node {
 
 impl View {
     /// Looks, without a conflict with anybody.
-    pub(crate) async fn take(store: &Store, began: Duration) -> Result<Self, aesp_storage::Error> {
-        store.run(move |tx| Box::pin(Self::read(tx, began))).await
+    pub(crate) async fn take(store: &Store) -> Result<Self, aesp_storage::Error> {
+        store.run(|tx| Box::pin(Self::read(tx))).await
     }
 
-    async fn read(tx: &Transaction, began: Duration) -> Result<Self, aesp_storage::Error> {
+    async fn read(tx: &Transaction) -> Result<Self, aesp_storage::Error> {
         let nodes = tx.glance_all::<NodeRow>(TenantId::PLATFORM);
-        let (nodes, shards, rights) =
-            try_join3(nodes, tx.shard_rows(), tx.glance_rights_position()).await?;
+        let (nodes, shards, rights) = try_join3(nodes, tx.shard_rows(), tx.glance_rights_position()).await?;
         let node = |found: aesp_storage::Found<NodeRow>| Node { bytes: found.bytes, row: found.row.ok() };
         let nodes = nodes.into_iter().map(|(incarnation, found)| (incarnation, node(found))).collect();
-        Ok(Self { began, nodes, shards: shards.into_iter().map(Result::ok).collect(), rights })
+        Ok(Self { nodes, shards: shards.into_iter().map(Result::ok).collect(), rights })
     }
 
     pub(crate) fn row(&self, node: Incarnation) -> Option<&NodeRow> {
@@ -57,7 +54,11 @@ impl View {
     pub(crate) fn peers(&self) -> Arc<[Peer]> {
         self.rows()
             .filter(|(_, row)| !row.endpoint.is_empty())
-            .map(|(incarnation, row)| Peer { incarnation, name: row.name.clone(), endpoint: row.endpoint.clone() })
+            .map(|(incarnation, row)| Peer {
+                incarnation,
+                name: row.name.clone(),
+                endpoint: row.endpoint.clone(),
+            })
             .collect()
     }
 

@@ -76,7 +76,10 @@ impl Metrics {
             shards: IntGauge::new("aesp_cluster_held_shards", "Shards that this node may act for.")?,
             renewals: by("aesp_cluster_renewals_total", "Attempts to renew the lease.", "outcome")?,
             renewal_seconds: seconds("aesp_cluster_renewal_seconds", "How long renewals took.")?,
-            lapses: IntCounter::new("aesp_cluster_lease_lapses_total", "Leases that were not renewed in time.")?,
+            lapses: IntCounter::new(
+                "aesp_cluster_lease_lapses_total",
+                "Leases that were not renewed in time.",
+            )?,
             deaths: IntCounter::new("aesp_cluster_deaths_total", "Nodes that this one declared dead.")?,
             taken: IntCounter::new(
                 "aesp_cluster_shards_taken_total",
@@ -90,13 +93,22 @@ impl Metrics {
                 "aesp_cluster_barrier_seconds",
                 "How long it took until changed rights held everywhere.",
             )?,
-            rights_behind: IntGauge::new("aesp_cluster_rights_behind", "Changes of rights not applied here yet.")?,
+            rights_behind: IntGauge::new(
+                "aesp_cluster_rights_behind",
+                "Changes of rights not applied here yet.",
+            )?,
             apply_failures: IntCounter::new(
                 "aesp_cluster_apply_failures_total",
                 "Changes of rights that could not be applied at once.",
             )?,
-            skew_ms: IntGauge::new("aesp_cluster_clock_skew_ms", "How far this clock is ahead of the median.")?,
-            damaged_rows: IntGauge::new("aesp_cluster_damaged_rows", "Rows of the cluster that can't be read.")?,
+            skew_ms: IntGauge::new(
+                "aesp_cluster_clock_skew_ms",
+                "How far this clock is ahead of the median.",
+            )?,
+            damaged_rows: IntGauge::new(
+                "aesp_cluster_damaged_rows",
+                "Rows of the cluster that can't be read.",
+            )?,
             notices: by("aesp_cluster_notices_total", "What an operator should know of.", "notice")?,
         })
     }

@@ -64,11 +64,7 @@ async fn bury(tx: &Transaction, node: Incarnation, dead: &DeadRow) -> Result<(),
 }
 
 /// Takes shards that nobody living owns; returns those that are this node's now. Nothing is taken if this node is dead.
-pub(crate) async fn take(
-    store: &Store,
-    own: Incarnation,
-    shards: &[ShardId],
-) -> Result<Vec<Taken>, Error> {
+pub(crate) async fn take(store: &Store, own: Incarnation, shards: &[ShardId]) -> Result<Vec<Taken>, Error> {
     store
         .run_borrowing(|tx| {
             Box::pin(async move {
@@ -119,11 +115,7 @@ pub(crate) struct HandedOver {
 }
 
 /// Gives shards to their successors.
-pub(crate) async fn hand_over(
-    store: &Store,
-    own: Incarnation,
-    ended: &[Ended],
-) -> Result<HandedOver, Error> {
+pub(crate) async fn hand_over(store: &Store, own: Incarnation, ended: &[Ended]) -> Result<HandedOver, Error> {
     store
         .run_borrowing(|tx| {
             Box::pin(async move {
@@ -235,10 +227,15 @@ mod tests {
         let next = |owner| ShardRow { owner, epoch: Epoch(2) };
         assert_eq!(out.moved, [(ShardId(0), next(Some(two))), (ShardId(1), next(None))]);
         assert_eq!(out.stay, [(ShardId(2), Epoch(1))]);
-        assert_eq!(hand_over(&store, one, &batch[..2]).await.unwrap(), HandedOver::default(), "they are gone");
+        assert_eq!(
+            hand_over(&store, one, &batch[..2]).await.unwrap(),
+            HandedOver::default(),
+            "they are gone"
+        );
         leave(&store, one, "node-1", Timestamp(4)).await.unwrap();
         leave(&store, one, "node-1", Timestamp(5)).await.unwrap();
-        let dead = store.run(|tx| Box::pin(async move { tx.get::<DeadRow>(PLATFORM, &Incarnation(1)).await }));
+        let dead =
+            store.run(|tx| Box::pin(async move { tx.get::<DeadRow>(PLATFORM, &Incarnation(1)).await }));
         assert_eq!(dead.await.unwrap().unwrap().at, Timestamp(4));
     }
 }

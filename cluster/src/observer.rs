@@ -28,7 +28,13 @@ struct Seen {
 impl Observer {
     /// Notes what a look that *ended* at `now` has seen of a node. `lease` is none if the row can't be read. Returns whether
     /// the node has renewed its lease since the last look.
-    pub(crate) fn look(&mut self, node: Incarnation, bytes: &Bytes, lease: Option<Duration>, now: Duration) -> bool {
+    pub(crate) fn look(
+        &mut self,
+        node: Incarnation,
+        bytes: &Bytes,
+        lease: Option<Duration>,
+        now: Duration,
+    ) -> bool {
         let lease = lease.map(|lease| lease.min(LONGEST_LEASE));
         match self.nodes.get_mut(&node) {
             None => {
@@ -105,8 +111,13 @@ mod tests {
         assert!(observer.silent(at(12_499)).is_empty() && !observer.lives(NODE));
         assert_eq!(observer.silent(at(12_500)), [(NODE, row)]);
         assert!(observer.look(NODE, &Bytes::from_static(b"2"), Some(LEASE), at(12_500)));
-        assert!(observer.silent(at(14_000)).is_empty() && !observer.lives(NODE), "it may have been the last one");
-        assert!(observer.look(NODE, &Bytes::from_static(b"3"), Some(LEASE), at(14_000)) && observer.lives(NODE));
+        assert!(
+            observer.silent(at(14_000)).is_empty() && !observer.lives(NODE),
+            "it may have been the last one"
+        );
+        assert!(
+            observer.look(NODE, &Bytes::from_static(b"3"), Some(LEASE), at(14_000)) && observer.lives(NODE)
+        );
     }
 
     #[test]

@@ -36,6 +36,7 @@ impl Cluster {
                 return 0;
             }
             let ended = tokio::select! {
+                biased;
                 () = inner.stop.cancelled() => true,
                 changed = timeout_at(deadline, views.changed()) => !matches!(changed, Ok(Ok(()))),
             };
@@ -75,7 +76,7 @@ impl Cluster {
     /// The store's.
     pub async fn rebalance(&self) -> Result<usize, Error> {
         let inner = self.inner();
-        let view = View::take(&inner.context.store, inner.now()).await?;
+        let view = View::take(&inner.context.store).await?;
         inner.context.store.run(|tx| Box::pin(async move { tx.tell_cluster() })).await?;
         inner.wakes.look.notify_one();
         let members = view.members(&inner.eyes().observer, inner.now());
@@ -90,7 +91,7 @@ impl Cluster {
     pub async fn remove(&self, node: Incarnation) -> Result<(), RemoveError> {
         let inner = self.inner();
         let (store, now) = (&inner.context.store, inner.now());
-        let view = View::take(store, now).await?;
+        let view = View::take(store).await?;
         if !view.nodes.contains_key(&node) {
             return Err(RemoveError::Unknown(node));
         }
@@ -118,7 +119,7 @@ impl Cluster {
     /// The store's.
     pub async fn status(&self) -> Result<Vec<NodeStatus>, Error> {
         let inner = self.inner();
-        let view = View::take(&inner.context.store, inner.now()).await?;
+        let view = View::take(&inner.context.store).await?;
         let wire = inner.service.get().and_then(|Service { wire, .. }| wire.as_ref());
         let heard = wire.map(|wire| wire.heard());
         let mut shards = BTreeMap::<Incarnation, usize>::new();

@@ -59,7 +59,8 @@ pub(crate) fn plan(own: Incarnation, part: Part, members: &[Member], shards: &[P
 
 /// Returns how many shards are not where they should be.
 pub(crate) fn misplaced(members: &[Member], shards: &[Placed]) -> usize {
-    let astray = |placed: &&Placed| owner(placed.shard, members).is_some_and(|to| placed.row.owner != Some(to));
+    let astray =
+        |placed: &&Placed| owner(placed.shard, members).is_some_and(|to| placed.row.owner != Some(to));
     shards.iter().filter(astray).count()
 }
 

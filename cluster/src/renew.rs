@@ -86,13 +86,15 @@ impl Inner {
             let pause = self.jittered(self.options.lease / if beats.failed { FAILED_PART } else { PART });
             let behind = beats.behind;
             tokio::select! {
+                biased;
                 () = self.stop.cancelled() => return,
-                () = sleep(pause) => {}
                 () = self.wakes.renew.notified() => {}
                 Ok(()) = applied.changed(), if behind => {}
+                () = sleep(pause) => {}
             }
             applied.mark_unchanged();
             let renewed = tokio::select! {
+                biased;
                 () = self.stop.cancelled() => return,
                 renewed = self.renew(&mut beats) => renewed,
             };
@@ -246,6 +248,7 @@ impl Inner {
                     self.notice(Notice::LeaseLost { for_ever: false });
                 }
                 tokio::select! {
+                    biased;
                     () = self.stop.cancelled() => return,
                     () = self.wakes.leased.notified() => {}
                 }
@@ -254,6 +257,7 @@ impl Inner {
                     self.notice(Notice::LeaseRegained);
                 }
                 tokio::select! {
+                    biased;
                     () = self.stop.cancelled() => return,
                     () = sleep(left) => {}
                 }
@@ -274,11 +278,8 @@ async fn write(store: &Store, attempt: &Attempt) -> Result<Written, Error> {
                     return Ok(Written::Contested);
                 }
                 // INVARIANT R1: a barrier that finds the row joining began before this transaction, so this sees its change.
-                let rights = if *entering {
-                    tx.rights_position().await?
-                } else {
-                    tx.glance_rights_position().await?
-                };
+                let rights =
+                    if *entering { tx.rights_position().await? } else { tx.glance_rights_position().await? };
                 if demanded.is_some_and(|demanded| row.applied < demanded) {
                     return Ok(Written::Behind { rights });
                 }

@@ -72,6 +72,7 @@ impl Inner {
         self.wakes.apply.notify_one();
         let mut applied = self.applied.subscribe();
         tokio::select! {
+            biased;
             () = reached(&mut applied, position) => Ok(encode(*self.applied.borrow())),
             () = self.stop.cancelled() => {
                 Err(aesp_proto::Error::new(ErrorCode::ServiceUnavailable, "the node has left its cluster"))
@@ -83,11 +84,13 @@ impl Inner {
     pub(crate) async fn keep_applying(self: Arc<Self>) {
         loop {
             tokio::select! {
+                biased;
                 () = self.stop.cancelled() => return,
                 () = self.wakes.apply.notified() => {}
             }
             while !self.apply().await {
                 tokio::select! {
+                    biased;
                     () = self.stop.cancelled() => return,
                     () = sleep(RETRY) => {}
                 }
@@ -141,12 +144,14 @@ impl Inner {
             // What changed before the watch was there would be missed otherwise.
             wake.notify_one();
             let watched = tokio::select! {
+                biased;
                 () = self.stop.cancelled() => return,
                 watched = changed => watched,
             };
             if let Err(error) = watched {
                 tracing::warn!(%error, "the cluster's rows can't be watched");
                 tokio::select! {
+                    biased;
                     () = self.stop.cancelled() => return,
                     () = sleep(RETRY) => {}
                 }

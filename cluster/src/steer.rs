@@ -52,10 +52,11 @@ impl Inner {
     pub(crate) async fn keep_looking(self: Arc<Self>) {
         loop {
             tokio::select! {
+                biased;
                 () = self.stop.cancelled() => return,
                 () = self.wakes.look.notified() => {}
             }
-            match View::take(&self.context.store, self.now()).await {
+            match View::take(&self.context.store).await {
                 Ok(view) => self.publish(view),
                 Err(error) => tracing::warn!(%error, "the cluster's rows can't be read"),
             }
@@ -96,13 +97,14 @@ impl Inner {
         let mut batch = Vec::new();
         loop {
             tokio::select! {
+                biased;
                 () = self.stop.cancelled() => return,
+                1.. = hand_overs.recv_many(&mut batch, DRAINING_AT_ONCE) => {
+                    self.commit_hand_overs(&steering, std::mem::take(&mut batch)).await;
+                }
                 Ok(()) = views.changed() => {
                     let view = Arc::clone(&views.borrow_and_update());
                     self.consider(&mut steering, &view).await;
-                }
-                1.. = hand_overs.recv_many(&mut batch, DRAINING_AT_ONCE) => {
-                    self.commit_hand_overs(&steering, std::mem::take(&mut batch)).await;
                 }
             }
         }
@@ -139,7 +141,8 @@ impl Inner {
         let off = ms.saturating_abs() > if was.off { limit / 4 * 3 } else { limit };
         self.skew.send_replace(Skew { ms, off });
         if off != was.off {
-            let notice = if off { Notice::ClockSkewed { skew_ms: ms } } else { Notice::ClockRight { skew_ms: ms } };
+            let notice =
+                if off { Notice::ClockSkewed { skew_ms: ms } } else { Notice::ClockRight { skew_ms: ms } };
             self.notice(notice);
             self.wakes.renew.notify_one();
         }
@@ -347,7 +350,8 @@ impl Inner {
                         tx.prune_rights(position)?;
                     }
                     let dead = tx.glance_all::<DeadRow>(TenantId::PLATFORM).await?;
-                    let old = dead.iter().filter(|(_, found)| !matches!(&found.row, Ok(row) if row.at.0 >= before));
+                    let old =
+                        dead.iter().filter(|(_, found)| !matches!(&found.row, Ok(row) if row.at.0 >= before));
                     for (node, _) in old.take(FORGOTTEN_AT_ONCE) {
                         tx.delete::<DeadRow>(TenantId::PLATFORM, node).await?;
                     }

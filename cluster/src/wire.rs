@@ -13,7 +13,12 @@ use crate::{
 /// What the core needs of the links: a seam, so that a simulation can lose and delay what travels.
 pub(crate) trait Wire: Send + Sync + 'static {
     /// Asks a node for one answer.
-    fn ask(&self, to: Incarnation, topic: Topic, payload: Bytes) -> BoxFuture<'static, Result<Bytes, PeerError>>;
+    fn ask(
+        &self,
+        to: Incarnation,
+        topic: Topic,
+        payload: Bytes,
+    ) -> BoxFuture<'static, Result<Bytes, PeerError>>;
 
     /// Tells everybody, as far as they can be reached.
     fn tell_all(&self, topic: Topic, payload: Bytes);
@@ -29,7 +34,12 @@ pub(crate) trait Wire: Send + Sync + 'static {
 }
 
 impl Wire for Links {
-    fn ask(&self, to: Incarnation, topic: Topic, payload: Bytes) -> BoxFuture<'static, Result<Bytes, PeerError>> {
+    fn ask(
+        &self,
+        to: Incarnation,
+        topic: Topic,
+        payload: Bytes,
+    ) -> BoxFuture<'static, Result<Bytes, PeerError>> {
         let answer = self.peers.request(to, topic, payload);
         Box::pin(async move { answer?.one().await })
     }

@@ -9,9 +9,7 @@ use crate::{
 };
 
 /// A place in the log of changed rights: how many transactions that changed rights were committed until then.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RightsPosition(pub u64);
 
 impl std::fmt::Display for RightsPosition {
@@ -92,7 +90,9 @@ impl Transaction {
         let rows = self.range_raw(Range::new(key.as_slice(), after(&key)).snapshot(true)).await?;
         let Some((_, row)) = rows.first() else { return Ok(RightsPosition::default()) };
         let number = row.as_ref().try_into().map(u64::from_be_bytes);
-        number.map(RightsPosition).map_err(|_| Error::damaged_row("the end of the log of rights has the wrong length"))
+        number
+            .map(RightsPosition)
+            .map_err(|_| Error::damaged_row("the end of the log of rights has the wrong length"))
     }
 
     /// Returns whose rights changed after `position`.

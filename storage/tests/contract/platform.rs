@@ -2,8 +2,8 @@ use std::collections::BTreeSet;
 
 use aesp_proto::{Epoch, Incarnation, Revision, ShardId, TenantId};
 use aesp_storage::{
-    Error, Kind, RightsPosition, RightsSince, Row, SHARDS, ShardRow, cluster_changes_key, revision_key, rights_key,
-    row_key,
+    Error, Kind, RightsPosition, RightsSince, Row, SHARDS, ShardRow, cluster_changes_key, revision_key,
+    rights_key, row_key,
 };
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
@@ -93,10 +93,7 @@ pub(crate) async fn a_pruned_or_damaged_log_means_everybody(store: Fixture) {
     for _ in 0..4 {
         bump(&store, &[TENANT]).await;
     }
-    store
-        .run_borrowing(|tx| Box::pin(async move { tx.prune_rights(RightsPosition(2)) }))
-        .await
-        .unwrap();
+    store.run_borrowing(|tx| Box::pin(async move { tx.prune_rights(RightsPosition(2)) })).await.unwrap();
     let everybody = RightsSince { position: RightsPosition(4), tenants: None };
     assert_eq!(since(&store, 1).await, everybody);
     assert_eq!(since(&store, 2).await, changed(4, &[TENANT]));
