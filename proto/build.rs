@@ -23,6 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".aesp.v1.PeerRequest.payload")
         .bytes(".aesp.v1.PeerPart.payload")
         .bytes(".aesp.v1.PeerTell.payload")
+        .bytes(".aesp.v1.RemoteDispatch.args_json")
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

@@ -76,6 +76,8 @@ pub(crate) async fn assemble(store: Store, config: &Config) -> anyhow::Result<(H
         supervisor: root.clone(),
         clock: Arc::clone(&clock),
         entropy: entropy.clone(),
+        // This node has claimed every shard, and nobody takes one from it.
+        lease: Arc::new(|| Duration::MAX),
         metrics: aesp_runtime::Metrics::new(&registry)?,
         options: aesp_runtime::Options::default(),
     })
