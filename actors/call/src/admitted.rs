@@ -61,11 +61,7 @@ impl Calls {
     }
 
     /// Finds the caller on whose behalf a Runtime calls, by the dispatch that it is working on at this moment.
-    async fn behalf(
-        &self,
-        caller: &Caller,
-        request: &CallRequest,
-    ) -> Result<(Option<Caller>, u32), Error> {
+    async fn behalf(&self, caller: &Caller, request: &CallRequest) -> Result<(Option<Caller>, u32), Error> {
         let Some(dispatch) = request.on_behalf_of else { return Ok((None, 0)) };
         let working = self.working_on(dispatch, caller).await.ok_or_else(|| {
             Error::new(ErrorCode::AuthorizationDenied, "this Runtime is not working on that dispatch")

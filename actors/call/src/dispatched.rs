@@ -59,7 +59,8 @@ impl Running<'_> {
                 Ok(attempt) => attempt,
                 // The Runtimes of a node that has gone are on their way to another.
                 Err(aesp_runtime::Error::NoRuntime { .. })
-                    if wait_until.is_some_and(|until| Instant::now() < until) && !self.cancel.is_cancelled() =>
+                    if wait_until.is_some_and(|until| Instant::now() < until)
+                        && !self.cancel.is_cancelled() =>
                 {
                     tokio::time::sleep(LOOK_AGAIN).await;
                     continue;
@@ -291,16 +292,19 @@ impl Running<'_> {
             LostReason::Disconnected | LostReason::Draining => {
                 Error::new(ErrorCode::TransportError, "the Runtime was lost during the call")
             }
-            LostReason::Unreachable => {
-                Error::new(ErrorCode::ResourceUnavailable, "no Runtime that fulfils the tool could be reached")
-                    .retry_after(RETRY)
-            }
-            LostReason::Stale => {
-                Error::new(ErrorCode::ServiceUnavailable, "rights change faster than the call can be permitted")
-                    .retry_after(RETRY)
-            }
+            LostReason::Unreachable => Error::new(
+                ErrorCode::ResourceUnavailable,
+                "no Runtime that fulfils the tool could be reached",
+            )
+            .retry_after(RETRY),
+            LostReason::Stale => Error::new(
+                ErrorCode::ServiceUnavailable,
+                "rights change faster than the call can be permitted",
+            )
+            .retry_after(RETRY),
             LostReason::NoLease => {
-                Error::new(ErrorCode::ServiceUnavailable, "the node may not act at the moment").retry_after(RETRY)
+                Error::new(ErrorCode::ServiceUnavailable, "the node may not act at the moment")
+                    .retry_after(RETRY)
             }
         };
         if let Some(after) = lost.retry_after {

@@ -21,6 +21,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use tokio::sync::Notify;
 
+use self::{announce::Teller, fulfilment::Announced};
 pub(crate) use self::{
     announce::{join, peer_up, told},
     elsewhere::{Elsewhere, Place, Wanted, Whither},
@@ -30,7 +31,6 @@ pub(crate) use self::{
     remote::{RemoteCall, dispatch},
     serve::asked,
 };
-use self::{announce::Teller, fulfilment::Announced};
 use crate::Peers;
 
 /// This node's part in the cluster, as far as Runtimes are concerned. A node without peers holds it, too.

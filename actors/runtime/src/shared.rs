@@ -85,11 +85,7 @@ impl Shared {
         self.hold_at(dispatch, HeldAt::Here(Arc::clone(link)));
     }
 
-    pub(crate) fn hold_elsewhere(
-        &self,
-        dispatch: &Dispatch,
-        identity: watch::Receiver<Option<Arc<str>>>,
-    ) {
+    pub(crate) fn hold_elsewhere(&self, dispatch: &Dispatch, identity: watch::Receiver<Option<Arc<str>>>) {
         self.hold_at(dispatch, HeldAt::Elsewhere(identity));
     }
 

@@ -62,7 +62,8 @@ async fn a_call_runs_at_another_nodes_runtime() {
     // Whoever calls on behalf of it may be faster than the word of the other node.
     let (running, called) = tokio::join!(
         async {
-            let (found, update) = tokio::join!(a.runtimes.find(call.id), timeout(Duration::from_millis(300), attempt.next()));
+            let (found, update) =
+                tokio::join!(a.runtimes.find(call.id), timeout(Duration::from_millis(300), attempt.next()));
             assert!(update.is_err(), "no answer yet");
             found
         },
@@ -83,7 +84,10 @@ async fn a_call_runs_at_another_nodes_runtime() {
     acked(&mut runtime, &called.dispatch_id).await;
     let mut elsewhere = a.call();
     elsewhere.tenant = tenant(3);
-    assert!(matches!(a.runtimes.dispatch(elsewhere), Err(Error::NoRuntime { .. })), "another tenant's is nobody's");
+    assert!(
+        matches!(a.runtimes.dispatch(elsewhere), Err(Error::NoRuntime { .. })),
+        "another tenant's is nobody's"
+    );
 }
 
 #[tokio::test]
@@ -157,7 +161,10 @@ async fn a_peer_lost_in_the_middle_may_have_run_the_call_and_its_result_still_co
     mesh.cut(A, B);
     assert_eq!(next(&mut attempt).await, lost(true, LostReason::Disconnected));
     assert!(matches!(runtime.next().await, Host::Cancel(_)), "nobody waits for it any more");
-    assert!(matches!(a.runtimes.dispatch(a.call()), Err(Error::NoRuntime { .. })), "its table is gone at once");
+    assert!(
+        matches!(a.runtimes.dispatch(a.call()), Err(Error::NoRuntime { .. })),
+        "its table is gone at once"
+    );
 
     // While nobody reaches the owner the Runtime keeps its result; the owner hears of it after it has recorded the loss.
     runtime.answer(called.dispatch_id.clone()).await;
@@ -209,7 +216,10 @@ async fn a_node_without_its_lease_sends_nothing() {
     b.lease_ms.store(0, Ordering::SeqCst);
     let mut attempt = a.runtimes.dispatch(a.call()).unwrap();
     assert_eq!(next(&mut attempt).await, lost(false, LostReason::NoLease));
-    assert!(matches!(a.runtimes.dispatch(a.call()), Err(Error::NoRuntime { .. })), "it is spared for a while");
+    assert!(
+        matches!(a.runtimes.dispatch(a.call()), Err(Error::NoRuntime { .. })),
+        "it is spared for a while"
+    );
     // Frames that are no calls still say what is left.
     runtime.send(Frame::Heartbeat(aesp_proto::v1::Heartbeat { sequence: 1, sent_at_ms: 0 })).await;
     let frame = runtime.item().await.expect("not ended").expect("not refused");
@@ -356,7 +366,8 @@ async fn a_thousand_calls_between_three_nodes_all_come_back_once() {
         attempt.acknowledge();
     });
     join_all(calls).await;
-    let (b, c) = (nodes[1].metric("aesp_runtime_dispatches_total"), nodes[2].metric("aesp_runtime_dispatches_total"));
+    let (b, c) =
+        (nodes[1].metric("aesp_runtime_dispatches_total"), nodes[2].metric("aesp_runtime_dispatches_total"));
     assert!((b + c - 1_000.0).abs() < f64::EPSILON, "each once: {b} and {c}");
     assert!(b > 250.0 && c > 250.0, "spread over the nodes: {b} and {c}");
 }

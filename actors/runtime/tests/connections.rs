@@ -42,7 +42,10 @@ async fn a_call_goes_out_and_its_answer_comes_back() {
     runtime.answer(called.dispatch_id.clone()).await;
     assert_eq!(attempt.next().await, Some(Update::Result(answer(called.dispatch_id.clone()))));
     assert_eq!(attempt.next().await, None);
-    assert!(node.runtimes.find(call.id).await.is_none(), "nothing is called on behalf of a call that has ended");
+    assert!(
+        node.runtimes.find(call.id).await.is_none(),
+        "nothing is called on behalf of a call that has ended"
+    );
     attempt.acknowledge();
     acked(&mut runtime, &called.dispatch_id).await;
     let listed = node.runtimes.list(Some(tenant(1)));

@@ -21,9 +21,7 @@ use aesp_proto::{
         ToolCall, ToolResult, host_frame::Frame as Host, runtime_frame::Frame,
     },
 };
-use aesp_runtime::{
-    Admission, Directory, PeerIdentity, Registration, Rights, RuntimeSlot, Runtimes, Wiring,
-};
+use aesp_runtime::{Admission, Directory, PeerIdentity, Registration, Rights, RuntimeSlot, Runtimes, Wiring};
 use aesp_session::{NewSession, Origin, Sessions};
 use aesp_storage::{Store, Transaction};
 use aesp_supervision::Supervisor;

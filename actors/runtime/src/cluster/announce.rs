@@ -5,7 +5,9 @@ use std::{
 
 use aesp_proto::{
     ConnectionId, DispatchId, Incarnation,
-    v1::{DispatchAck, FulfilmentResync, FulfilmentVersion, RuntimeConnected, RuntimesTell, runtimes_tell::Tell},
+    v1::{
+        DispatchAck, FulfilmentResync, FulfilmentVersion, RuntimeConnected, RuntimesTell, runtimes_tell::Tell,
+    },
 };
 use bytes::Bytes;
 use prost::Message as _;

@@ -147,7 +147,8 @@ impl Elsewhere {
             usize::try_from(drawn).expect("an index below a length")
         };
         if fitting.len() >= 2 {
-            fitting.swap(0, index(fitting.len()));
+            let first = index(fitting.len());
+            fitting.swap(0, first);
             let second = 1 + index(fitting.len() - 1);
             fitting.swap(1, second);
             fitting.truncate(2);
@@ -172,10 +173,11 @@ impl Elsewhere {
     pub(crate) fn development_tools(&self, tenant: TenantId, session: SessionId) -> Vec<Arc<ContractDraft>> {
         let nodes = self.read();
         let rows = nodes.values().flat_map(|node| node.followed.rows());
-        let of_session = |offer: &Offer| {
-            offer.development && offer.tenant == tenant && offer.session == Some(session)
-        };
-        rows.filter(|(offer, _)| of_session(offer)).filter_map(|(_, seat)| seat.figures.draft.clone()).collect()
+        let of_session =
+            |offer: &Offer| offer.development && offer.tenant == tenant && offer.session == Some(session);
+        rows.filter(|(offer, _)| of_session(offer))
+            .filter_map(|(_, seat)| seat.figures.draft.clone())
+            .collect()
     }
 
     /// Returns what Runtimes of other nodes fulfil for a tenant.

@@ -95,9 +95,7 @@ fn one_that_refuses_is_spared_and_one_that_leaves_comes_last() {
     let Whither::To(place) = route(&elsewhere, &call, Wanted::Free, &[]) else { panic!("there is room") };
     assert_eq!(place.node, A);
     elsewhere.avoid(&place, now);
-    let at = |later| {
-        to(&elsewhere.route(&call, Wanted::Free, &[], now + later, &Entropy::from_seed(3)))
-    };
+    let at = |later| to(&elsewhere.route(&call, Wanted::Free, &[], now + later, &Entropy::from_seed(3)));
     drop(place);
     assert_eq!((at(Duration::ZERO), at(AVOID)), (Some(B), Some(A)));
 

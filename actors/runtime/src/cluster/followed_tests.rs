@@ -142,7 +142,7 @@ fn a_load_that_hardly_moves_is_no_news() {
 #[test]
 fn what_a_peer_may_make_this_node_hold_is_bounded() {
     let mut followed = Followed::default();
-    let row = |n: usize| aesp_proto::v1::Fulfilment {
+    let row = |n: usize| Fulfilment {
         tenant_id: vec![1; 16],
         name: format!("tool{n}"),
         version: "1.0.0".to_owned(),
@@ -150,7 +150,7 @@ fn what_a_peer_may_make_this_node_hold_is_bounded() {
         ..Default::default()
     };
     let mut rows: Vec<_> = (0..MAX_ROWS + 10).map(row).collect();
-    rows.push(aesp_proto::v1::Fulfilment { tenant_id: vec![1; 3], ..row(0) });
+    rows.push(Fulfilment { tenant_id: vec![1; 3], ..row(0) });
     let table = FulfilmentTable { version: 1, part: 0, last: true, rows };
     assert_eq!(followed.table(table, 0), Heard::InOrder);
     assert_eq!(followed.rows().len(), MAX_ROWS);

@@ -88,12 +88,8 @@ impl Announced {
         }
         let last = parts.len() - 1;
         let number = |n: usize| u32::try_from(n).expect("far fewer parts than rows");
-        let part = |(n, rows)| FulfilmentTable {
-            version: self.version,
-            part: number(n),
-            last: n == last,
-            rows,
-        };
+        let part =
+            |(n, rows)| FulfilmentTable { version: self.version, part: number(n), last: n == last, rows };
         parts.into_iter().enumerate().map(part).collect()
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use aesp_proto::{
     ConnectionId, DispatchId,
     v1::{
-        DispatchAck, RemoteDispatchPart, RuntimesRequest, remote_dispatch_part::Part, runtimes_request::Request,
-        runtimes_tell::Tell,
+        DispatchAck, RemoteDispatchPart, RuntimesRequest, remote_dispatch_part::Part,
+        runtimes_request::Request, runtimes_tell::Tell,
     },
 };
 use futures::StreamExt as _;
@@ -89,7 +89,8 @@ impl RemoteCall {
                 Part::Lost(lost) => {
                     let lost = wire::lost(&lost);
                     // One that has newer rights takes the call when it is permitted anew.
-                    let is_at_fault = !matches!(lost.reason, LostReason::DeadlineExceeded | LostReason::Stale);
+                    let is_at_fault =
+                        !matches!(lost.reason, LostReason::DeadlineExceeded | LostReason::Stale);
                     if !lost.sent && is_at_fault {
                         shared.cluster.elsewhere.avoid(&self.place, Instant::now());
                     }

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use aesp_proto::{
     Error, Incarnation,
-    v1::{DispatchAccepted, RemoteDispatch, RuntimesRequest, remote_dispatch_part::Part, runtimes_request::Request},
+    v1::{
+        DispatchAccepted, RemoteDispatch, RuntimesRequest, remote_dispatch_part::Part,
+        runtimes_request::Request,
+    },
 };
 use bytes::Bytes;
 use futures::{

@@ -110,9 +110,7 @@ pub(super) fn failure(failed: &DispatchFailed) -> Failure {
         DispatchFailure::TooLarge => {
             Failure::TooLarge { limit_bytes: usize::try_from(failed.expected).unwrap_or(usize::MAX) }
         }
-        DispatchFailure::ChunkOrder => {
-            Failure::ChunkOrder { expected: failed.expected, got: failed.got }
-        }
+        DispatchFailure::ChunkOrder => Failure::ChunkOrder { expected: failed.expected, got: failed.got },
         DispatchFailure::NotStreaming => Failure::NotStreaming,
         DispatchFailure::SlowReader => Failure::SlowReader,
         DispatchFailure::Malformed | DispatchFailure::Unspecified => Failure::Malformed,

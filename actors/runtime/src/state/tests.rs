@@ -379,10 +379,7 @@ fn one_that_is_asked_to_leave_serves_until_it_drains_or_half_the_grace_is_over()
     assert_eq!(ends(half), [(dispatch_id(2), lost(false, LostReason::Draining))]);
     let done = state.step(now + second, Event::Frame(Frame::Result(result(dispatch_id(1), b"1"))));
     assert!(matches!(ends(done)[..], [(_, Update::Result(_))]), "what it has is finished");
-    assert_eq!(
-        closed_with(&state.step(now + second * 2, Event::Tick)),
-        Some(ErrorCode::ServiceUnavailable)
-    );
+    assert_eq!(closed_with(&state.step(now + second * 2, Event::Tick)), Some(ErrorCode::ServiceUnavailable));
 
     let mut older = serving(&FakeDirectory::new(), 1, now);
     let effects = older.step(now, Event::Drain(farewell(false)));

@@ -12,7 +12,8 @@ use std::{
 
 use aesp_audit::Recorder;
 use aesp_proto::{
-    DispatchId, Entropy, Error, ErrorCode, Incarnation, Result, Revision, SessionId, SystemClock, TenantId, Timestamp,
+    DispatchId, Entropy, Error, ErrorCode, Incarnation, Result, Revision, SessionId, SystemClock, TenantId,
+    Timestamp,
     v1::{
         AnnounceRuntime, ContractDraft, ContractReference, FulfillTools, FulfillToolsResponse,
         FunctionResult, HostFrame, ResultStatus, RuntimeFrame, ToolCall, ToolResult,

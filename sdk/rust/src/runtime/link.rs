@@ -111,6 +111,7 @@ impl Link {
             let reoffer = self.reoffer_at;
             let leaving = self.leaving.is_some();
             let asked = self.asked.is_some();
+            let leave_by = self.leave_by();
             tokio::select! {
                 frame = self.incoming.message() => match frame {
                     Ok(Some(frame)) => {
@@ -144,7 +145,7 @@ impl Link {
                     }
                 }
                 _ = progress.changed(), if leaving => {}
-                () = at(self.leave_by()) => return End::Left,
+                () = at(leave_by) => return End::Left,
             }
         }
     }
@@ -179,15 +180,17 @@ impl Link {
                     self.shared.progress.send_replace(());
                 }
             }
-            host_frame::Frame::Heartbeat(beat) => match self.lease.beat(Instant::now(), beat.sequence, left) {
-                Beat::Question => send(&self.outgoing, Frame::Heartbeat(beat)),
-                Beat::Answer => {
-                    if let Some(leaving) = &mut self.leaving {
-                        leaving.answered |= beat.sequence >= leaving.sequence;
+            host_frame::Frame::Heartbeat(beat) => {
+                match self.lease.beat(Instant::now(), beat.sequence, left) {
+                    Beat::Question => send(&self.outgoing, Frame::Heartbeat(beat)),
+                    Beat::Answer => {
+                        if let Some(leaving) = &mut self.leaving {
+                            leaving.answered |= beat.sequence >= leaving.sequence;
+                        }
                     }
+                    Beat::Echo => {}
                 }
-                Beat::Echo => {}
-            },
+            }
             host_frame::Frame::GoAway(go) => {
                 info!(endpoint = %self.endpoint, reason = go.reason, grace_ms = go.grace_ms, "the host asks to leave");
                 if self.leaving.is_none() {

@@ -217,7 +217,7 @@ async fn a_node_without_its_lease_gets_no_work_done() {
     }
     host.lease_remaining_ms = Some(5_000);
     // The silence is what is tested.
-    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
     host.call(4, "echo", &json!(4));
     let result = loop {
         match host.next().await {
@@ -254,7 +254,11 @@ async fn asked_to_go_away_it_is_elsewhere_before_it_leaves() {
     new.accept(0, 0).await;
     let offered = new.offer().await;
     old.call(3, "echo", &json!(3));
-    assert_eq!(content(&old.result().await), json!(3), "it serves as long as the other node lets it do nothing");
+    assert_eq!(
+        content(&old.result().await),
+        json!(3),
+        "it serves as long as the other node lets it do nothing"
+    );
     new.fulfilled(&offered, &[]);
     let Some(runtime_frame::Frame::Draining(_)) = old.next().await else { panic!("not draining") };
     new.call(2, "echo", &json!(2));
@@ -263,7 +267,7 @@ async fn asked_to_go_away_it_is_elsewhere_before_it_leaves() {
     let result = old.result().await;
     assert_eq!(content(&result), json!(1), "the result goes where the call came from");
     old.acknowledge(&result);
-    old.acknowledge(&aesp_proto::v1::ToolResult { dispatch_id: vec![3; 16], ..result.clone() });
+    old.acknowledge(&ToolResult { dispatch_id: vec![3; 16], ..result.clone() });
     assert!(old.next().await.is_none(), "then it leaves");
 }
 

@@ -18,13 +18,12 @@ impl RuntimeService for Runtimes {
 
     async fn connect(&self, request: Request<Streaming<RuntimeFrame>>) -> Result<Response<Frames>, Status> {
         let (sender, frames) = mpsc::unbounded_channel();
-        let peer =
-            RuntimePeer {
-                incoming: request.into_inner(),
-                outgoing: Some(sender),
-                answers_heartbeats: true,
-                lease_remaining_ms: None,
-            };
+        let peer = RuntimePeer {
+            incoming: request.into_inner(),
+            outgoing: Some(sender),
+            answers_heartbeats: true,
+            lease_remaining_ms: None,
+        };
         self.0.send(peer).map_err(|_| Status::unavailable("the stub is gone"))?;
         Ok(Response::new(Box::pin(UnboundedReceiverStream::new(frames))))
     }
@@ -55,7 +54,10 @@ impl RuntimePeer {
 
     pub fn send(&self, frame: host_frame::Frame) {
         if let Some(outgoing) = &self.outgoing {
-            drop(outgoing.send(Ok(HostFrame { frame: Some(frame), lease_remaining_ms: self.lease_remaining_ms })));
+            drop(
+                outgoing
+                    .send(Ok(HostFrame { frame: Some(frame), lease_remaining_ms: self.lease_remaining_ms })),
+            );
         }
     }
 
