@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, Host,
-    cluster::{Duties, Member, Others, Outside, Router, Witness},
+    cluster::{Duties, Member, Others, Outside, Router, RuntimeLinks, Witness},
     config::Engine,
     directory::{RuntimeQuota, ViewDirectory},
     duties,
@@ -84,6 +84,7 @@ pub(crate) async fn assemble(
     )
     .await?;
     let late = Arc::new(Late::default());
+    let frames = cluster.lease();
     let runtimes = Runtimes::start(aesp_runtime::Wiring {
         directory: Arc::new(ViewDirectory(views.clone())),
         admission: Arc::new(RuntimeQuota { views: views.clone(), tenants: tenants.clone() }),
@@ -92,6 +93,7 @@ pub(crate) async fn assemble(
         supervisor: root.clone(),
         clock: Arc::clone(&clock),
         entropy: entropy.clone(),
+        lease: Arc::new(move || frames.remaining()),
         metrics: aesp_runtime::Metrics::new(&registry)?,
         options: aesp_runtime::Options::default(),
     })
@@ -149,12 +151,17 @@ pub(crate) async fn assemble(
                 clock,
                 entropy,
                 witness,
-                service: Arc::new(Router::new(cluster.clone(), owner)),
+                service: Arc::new(Router {
+                    cluster: cluster.clone(),
+                    owner,
+                    runtimes: runtimes.clone(),
+                    others: context.others.clone(),
+                }),
+                others: context.others.clone(),
                 closing: closing.clone(),
             };
-            let membership = member.link(&cluster, outside).await?;
-            context.others.connect(membership.links.peers.clone());
-            Some(membership)
+            runtimes.join(cluster.own(), Arc::new(RuntimeLinks(context.others.clone())));
+            Some(member.link(&cluster, outside).await?)
         }
     };
     cluster.serve(Arc::new(Duties(context.clone())), membership.as_ref().map(|member| member.links.clone()));

@@ -35,7 +35,7 @@ impl Calls {
     /// tenant has room for it.
     pub(crate) async fn admit(&self, caller: Caller, request: CallRequest) -> Result<Admitted, Error> {
         let started = Instant::now();
-        let (behalf, depth) = self.behalf(&caller, &request)?;
+        let (behalf, depth) = self.behalf(&caller, &request).await?;
         let owner = behalf.as_ref().unwrap_or(&caller).principal_id();
         let view = self.views().get(caller.tenant()).await?;
         if let Some(refusal) = view.tenant.refuses_calls() {
@@ -61,9 +61,9 @@ impl Calls {
     }
 
     /// Finds the caller on whose behalf a Runtime calls, by the dispatch that it is working on at this moment.
-    fn behalf(&self, caller: &Caller, request: &CallRequest) -> Result<(Option<Caller>, u32), Error> {
+    async fn behalf(&self, caller: &Caller, request: &CallRequest) -> Result<(Option<Caller>, u32), Error> {
         let Some(dispatch) = request.on_behalf_of else { return Ok((None, 0)) };
-        let working = self.working_on(dispatch, caller).ok_or_else(|| {
+        let working = self.working_on(dispatch, caller).await.ok_or_else(|| {
             Error::new(ErrorCode::AuthorizationDenied, "this Runtime is not working on that dispatch")
                 .remedy("call on behalf of a dispatch only while it runs, with the Runtime's own certificate")
         })?;

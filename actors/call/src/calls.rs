@@ -144,9 +144,9 @@ impl Calls {
     }
 
     /// Returns what the Runtime with the caller's certificate works on under this dispatch id.
-    pub(crate) fn working_on(&self, dispatch: DispatchId, caller: &Caller) -> Option<Arc<Standing>> {
+    pub(crate) async fn working_on(&self, dispatch: DispatchId, caller: &Caller) -> Option<Arc<Standing>> {
         let crate::Means::Certificate(identity) = caller.means() else { return None };
-        let running = self.runtimes().find(dispatch)?;
+        let running = self.runtimes().find(dispatch).await?;
         // INVARIANT T1: a Runtime calls on behalf of nobody but those whose call it works on, in their own tenant.
         if *running.identity != **identity || running.tenant != caller.tenant() {
             return None;

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use aesp_catalog::Effects;
 use aesp_proto::{
@@ -19,6 +19,13 @@ use crate::{
 
 /// How often a call is given to another Runtime.
 const MAX_ATTEMPTS: u32 = 3;
+/// How often a call is permitted anew because another node knew of newer rights.
+const MAX_RENEWALS: u32 = 8;
+/// How long a call that lost its Runtime waits for one that connects again, within its deadline.
+const PATIENCE: Duration = Duration::from_secs(3);
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
+/// When a call that no Runtime got may be made again.
+const RETRY: Duration = Duration::from_millis(200);
 
 /// A call being run by a Runtime, over all its attempts.
 pub(crate) struct Running<'a> {
@@ -41,16 +48,29 @@ impl Running<'_> {
     /// Gives the call to Runtimes until one answers, the deadline passes, the caller cancels, or the right is gone.
     /// Returns the attempt too, to be acknowledged when the record is durable.
     pub(crate) async fn run(&mut self) -> (Ending, Option<Attempt>) {
+        let mut renewals = 0;
+        let mut wait_until = None;
         loop {
             // INVARIANT Z1, R1: nothing is dispatched on a permit older than the rights.
             if let Err(error) = self.permitted.recheck(self.calls).await {
                 return (self.ended(error), None);
             }
-            self.attempts += 1;
             let attempt = match self.calls.runtimes().dispatch(self.order()) {
                 Ok(attempt) => attempt,
-                Err(error) => return (self.ended(error.into()), None),
+                // The Runtimes of a node that has gone are on their way to another.
+                Err(aesp_runtime::Error::NoRuntime { .. })
+                    if wait_until.is_some_and(|until| Instant::now() < until)
+                        && !self.cancel.is_cancelled() =>
+                {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                    continue;
+                }
+                Err(error) => {
+                    self.attempts += 1;
+                    return (self.ended(error.into()), None);
+                }
             };
+            self.attempts += 1;
             self.calls.working(self.dispatch, Arc::clone(&self.permitted.standing));
             let (ended, attempt) = self.attend(attempt).await;
             self.calls.worked(self.dispatch);
@@ -59,7 +79,18 @@ impl Running<'_> {
                 // An id that no Runtime has heard of is still the one that the intent names.
                 Attended::Again if !self.sent => {}
                 Attended::Again => self.dispatch = DispatchId::random(&self.calls.access().entropy),
+                Attended::Renew(error) if renewals >= MAX_RENEWALS => return (self.ended(error), None),
+                Attended::Renew(_) => {
+                    renewals += 1;
+                    self.attempts -= 1;
+                    let tenant = self.permitted.validated.admitted.caller.tenant();
+                    if let Err(error) = self.calls.views().refresh(tenant).await {
+                        return (self.ended(error.into()), None);
+                    }
+                    continue;
+                }
             }
+            wait_until = Some(self.permitted.validated.deadline.min(Instant::now() + PATIENCE));
         }
     }
 
@@ -80,6 +111,7 @@ impl Running<'_> {
             depth: admitted.depth,
             priority: Priority::Normal,
             development: validated.contract.is_development(),
+            rights: admitted.view.rights(),
         }
     }
 
@@ -88,7 +120,10 @@ impl Running<'_> {
         let tenant = self.permitted.validated.admitted.caller.tenant();
         let mut rights = match self.calls.views().subscribe(tenant).await {
             Ok(rights) => rights,
-            Err(error) => return (Attended::Ended(self.ended(error.into())), None),
+            Err(error) => {
+                self.sent = true;
+                return (Attended::Ended(self.ended(error.into())), None);
+            }
         };
         let deadline = self.permitted.validated.deadline;
         // A part that waits for the reader; the Runtime is not listened to meanwhile.
@@ -233,7 +268,16 @@ impl Running<'_> {
         let effects = self.permitted.validated.contract.contract().effects();
         let harmless = !lost.sent || (effects != Effects::NonIdempotent && self.streamed.count() == 0);
         let time_left = Instant::now() < self.permitted.validated.deadline;
-        let elsewhere = matches!(lost.reason, LostReason::Disconnected | LostReason::Draining);
+        let elsewhere = match lost.reason {
+            LostReason::Disconnected
+            | LostReason::Draining
+            | LostReason::NoLease
+            | LostReason::Unreachable => true,
+            LostReason::Overloaded
+            | LostReason::DeadlineExceeded
+            | LostReason::Revoked
+            | LostReason::Stale => false,
+        };
         if harmless && elsewhere && time_left && self.attempts < MAX_ATTEMPTS {
             return Attended::Again;
         }
@@ -248,9 +292,26 @@ impl Running<'_> {
             LostReason::Disconnected | LostReason::Draining => {
                 Error::new(ErrorCode::TransportError, "the Runtime was lost during the call")
             }
+            LostReason::Unreachable => Error::new(
+                ErrorCode::ResourceUnavailable,
+                "no Runtime that fulfils the tool could be reached",
+            )
+            .retry_after(RETRY),
+            LostReason::Stale => Error::new(
+                ErrorCode::ServiceUnavailable,
+                "rights change faster than the call can be permitted",
+            )
+            .retry_after(RETRY),
+            LostReason::NoLease => {
+                Error::new(ErrorCode::ServiceUnavailable, "the node may not act at the moment")
+                    .retry_after(RETRY)
+            }
         };
         if let Some(after) = lost.retry_after {
             error = error.retry_after(after);
+        }
+        if lost.reason == LostReason::Stale && time_left {
+            return Attended::Renew(error);
         }
         Attended::Ended(self.ended(error))
     }
@@ -285,7 +346,10 @@ async fn room(parts: &Option<Parts>) -> Option<OwnedPermit<Part>> {
 
 enum Attended {
     Ended(Ending),
+    /// No Runtime answered, and another may.
     Again,
+    /// No Runtime got it, because the permit is older than rights that are in force; what to say if that does not end.
+    Renew(Error),
 }
 
 fn deadline_exceeded() -> Error {

@@ -32,43 +32,53 @@ impl LateResults for Late {
     async fn settle(&self, _identity: &str, dispatch: DispatchId, result: ToolResult) -> LateSettled {
         let Some(calls) = self.0.get() else { return LateSettled::Later };
         let result = result.result.unwrap_or_default();
-        match calls.settle(dispatch, Some(result)).await {
-            Ok(true) => LateSettled::Recorded,
-            Ok(false) => LateSettled::Unwanted,
-            Err(error) => {
-                warn!(%dispatch, %error, "late result not settled");
-                LateSettled::Later
-            }
-        }
+        settled(dispatch, calls.settle(dispatch, Some(result)).await)
     }
 
-    async fn never_received(&self, _identity: &str, dispatch: DispatchId) {
-        let Some(calls) = self.0.get() else { return };
-        if let Err(error) = calls.settle(dispatch, None).await {
-            warn!(%dispatch, %error, "report of an unseen dispatch not settled");
-        }
+    async fn never_received(&self, _identity: &str, dispatch: DispatchId) -> LateSettled {
+        let Some(calls) = self.0.get() else { return LateSettled::Later };
+        settled(dispatch, calls.settle(dispatch, None).await)
     }
 }
 
+fn settled(dispatch: DispatchId, settled: Result<LateSettled, Error>) -> LateSettled {
+    settled.unwrap_or_else(|error| {
+        warn!(%dispatch, %error, "what a runtime told after the fact is not settled");
+        LateSettled::Later
+    })
+}
+
 impl Calls {
-    /// Settles the call of a dispatch by its late result, or by the report that it was never received; tells whether there was
-    /// something to settle. The Runtime's identity was checked against the dispatch by the connection.
-    async fn settle(&self, dispatch: DispatchId, result: Option<FunctionResult>) -> Result<bool, Error> {
+    /// Settles the call of a dispatch by its late result, or by the report that it was never received, if this node owns its
+    /// session. The Runtime's identity was checked against the dispatch by the connection.
+    async fn settle(
+        &self,
+        dispatch: DispatchId,
+        result: Option<FunctionResult>,
+    ) -> Result<LateSettled, Error> {
         let found = self.store().run(move |tx| {
             Box::pin(
                 async move { Ok::<_, Error>(tx.get::<DispatchRow>(TenantId::PLATFORM, &dispatch).await?) },
             )
         });
-        let Some(belongs) = found.await? else { return Ok(false) };
+        let Some(belongs) = found.await? else { return Ok(LateSettled::Unwanted) };
         let (tenant, session) = (belongs.tenant, belongs.session);
+        // Asked first: only the owner knows what is about to be recorded.
+        let fence = match self.shards().fence(session.as_bytes()) {
+            Ok(fence) => fence,
+            Err(aesp_cluster::Error::NotOwner { owner: Some(owner), .. }) if owner != self.shards().own() => {
+                return Ok(LateSettled::Elsewhere(owner));
+            }
+            // Nobody's yet, or about to leave this node.
+            Err(aesp_cluster::Error::NotOwner { .. }) => return Ok(LateSettled::Later),
+        };
         let Some(row) = self.recorded_outcome(tenant, session, &belongs.invocation).await? else {
-            return Ok(false);
+            return Ok(LateSettled::Unwanted);
         };
         let open = matches!(row.state, OutcomeState::Intended | OutcomeState::Unknown);
         if !open || row.dispatch != Some(dispatch) {
-            return Ok(false);
+            return Ok(LateSettled::Unwanted);
         }
-        let fence = self.shards().fence(session.as_bytes()).map_err(aesp_session::Error::from)?;
         let (settled, payload, digest) = match &result {
             Some(result) => self.checked(tenant, &row.tool, &row.version, result).await?,
             None => (Settled::Cancelled, Payload::default(), None),
@@ -92,7 +102,7 @@ impl Calls {
                     let at = (tenant, session);
                     aesp_session::resolve(tx, fence, at, &belongs.invocation, outcome, now).await?;
                     tx.delete::<DispatchRow>(TenantId::PLATFORM, &dispatch).await?;
-                    Ok::<_, Error>((true, vec![event]))
+                    Ok::<_, Error>((LateSettled::Recorded, vec![event]))
                 })
             })
             .await

@@ -42,8 +42,7 @@ impl Calls {
     pub async fn tools(&self, granted: &Granted, session: SessionId) -> Result<Vec<ToolSummary>, Error> {
         let caller = granted.caller();
         let view = self.views().get(caller.tenant()).await?;
-        let connected = self.runtimes().list(Some(caller.tenant()));
-        let offered: HashSet<_> = connected.into_iter().flat_map(|runtime| runtime.tools).collect();
+        let offered: HashSet<_> = self.runtimes().fulfilled(caller.tenant()).into_iter().collect();
         let callable = view.catalog.defaults().filter(|contract| self.may_call(&view, caller, contract));
         let mut tools: Vec<_> = callable.map(|contract| summary(contract, &offered)).collect();
         if view.tenant.config().runtime_mode() == RuntimeMode::Development {

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, lookup_host};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use super::{Error, Witness, follow::Follow, listen, read_secrets};
+use super::{Error, Others, Witness, follow::Follow, listen, read_secrets};
 use crate::{Config, config, tls};
 
 /// What a link carries beside one whole message of a client.
@@ -62,7 +62,7 @@ impl Member {
     pub(crate) async fn link(self, cluster: &Cluster, outside: Outside<'_>) -> anyhow::Result<Membership> {
         let endpoint = self.endpoint();
         let Self { section, tls, listener, at, secrets, live, message_bytes } = self;
-        let Outside { name, registry, clock, entropy, witness, service, closing } = outside;
+        let Outside { name, registry, clock, entropy, witness, service, others, closing } = outside;
         let refused: Arc<dyn ObserveRefusals> = witness;
 
         let mut options = peer::Options::new(cluster.own(), cluster.id(), section.trust_domain.as_str());
@@ -74,6 +74,7 @@ impl Member {
             refused: Arc::clone(&refused),
         };
         let peers = Peers::start(context, options, live.clone(), cluster.nodes(), service);
+        others.connect(peers.clone());
         let serving = peers.clone();
         tokio::spawn(async move {
             if let Err(error) = serving.serve(listener).await {
@@ -120,6 +121,8 @@ pub(crate) struct Outside<'a> {
     pub(crate) entropy: Entropy,
     pub(crate) witness: Arc<Witness>,
     pub(crate) service: Arc<dyn PeerService>,
+    /// Where the rest of the node finds the links.
+    pub(crate) others: Others,
     /// Cancelled when the node closes.
     pub(crate) closing: CancellationToken,
 }

@@ -7,6 +7,7 @@ mod listen;
 mod member;
 mod others;
 mod router;
+mod runtimes;
 mod secret;
 mod witness;
 
@@ -16,5 +17,6 @@ pub(crate) use listen::listen;
 pub(crate) use member::{Member, Membership, Outside, check_files};
 pub(crate) use others::Others;
 pub(crate) use router::Router;
+pub(crate) use runtimes::RuntimeLinks;
 pub(crate) use secret::{fresh_secret, read_secrets};
 pub(crate) use witness::Witness;

@@ -3,6 +3,7 @@ use aesp_cluster::{
     peer::{PeerService, Topic},
 };
 use aesp_proto::{Error, ErrorCode, Incarnation};
+use aesp_runtime::Runtimes;
 use bytes::Bytes;
 use futures::{
     StreamExt,
@@ -10,18 +11,15 @@ use futures::{
 };
 use tracing::debug;
 
+use super::Others;
 use crate::forward::Owner;
 
 /// Gives what other nodes send to the part of the Host that it is for.
 pub(crate) struct Router {
-    cluster: Cluster,
-    owner: Owner,
-}
-
-impl Router {
-    pub(crate) fn new(cluster: Cluster, owner: Owner) -> Self {
-        Self { cluster, owner }
-    }
+    pub(crate) cluster: Cluster,
+    pub(crate) owner: Owner,
+    pub(crate) runtimes: Runtimes,
+    pub(crate) others: Others,
 }
 
 impl PeerService for Router {
@@ -34,7 +32,8 @@ impl PeerService for Router {
         match topic {
             Topic::Forward => self.owner.asked(from, payload),
             Topic::Changes | Topic::Handover => self.cluster.asked(from, topic, payload),
-            Topic::Dispatch | Topic::Runtimes | Topic::Quotas => {
+            Topic::Dispatch => self.runtimes.asked(from, payload),
+            Topic::Runtimes | Topic::Quotas => {
                 let what = format!("this release answers no requests of the topic {}", topic.name());
                 let error = Error::new(ErrorCode::ServiceUnavailable, what).remedy("upgrade all nodes");
                 stream::once(async { Err(error) }).boxed()
@@ -45,13 +44,28 @@ impl PeerService for Router {
     fn told(&self, from: Incarnation, topic: Topic, payload: Bytes) {
         match topic {
             Topic::Changes | Topic::Handover => self.cluster.told(from, topic, payload),
-            Topic::Forward | Topic::Dispatch | Topic::Runtimes | Topic::Quotas => {
+            Topic::Runtimes => self.runtimes.told(from, payload),
+            Topic::Forward | Topic::Dispatch | Topic::Quotas => {
                 debug!(%from, topic = topic.name(), "a peer told something that nobody here hears");
             }
         }
     }
 
-    fn up(&self, _peer: Incarnation) {}
+    fn up(&self, peer: Incarnation) {
+        if self.others.peers().is_some() {
+            return self.runtimes.peer_up(peer);
+        }
+        // The first link can be there before the node knows that it has links.
+        let (runtimes, others) = (self.runtimes.clone(), self.others.clone());
+        tokio::spawn(async move {
+            while others.peers().is_none() {
+                tokio::task::yield_now().await;
+            }
+            runtimes.peer_up(peer);
+        });
+    }
 
-    fn down(&self, _peer: Incarnation) {}
+    fn down(&self, peer: Incarnation) {
+        self.runtimes.peer_down(peer);
+    }
 }

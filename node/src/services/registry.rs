@@ -86,10 +86,10 @@ impl runtime_registry_service_server::RuntimeRegistryService for Registry {
                 })
             })
             .await?;
-        let mut closed = self.0.runtimes.close_registration(&runtime).await;
+        let mut closed = self.0.runtimes.close_registration_everywhere(&runtime).await;
         let applied = self.0.apply(TenantId::PLATFORM).await;
         // What connected again before the registration was gone from the view.
-        closed += self.0.runtimes.close_registration(&runtime).await;
+        closed += self.0.runtimes.close_registration_everywhere(&runtime).await;
         applied?;
         Ok(Response::new(RevokeRuntimeResponse {
             closed_connections: u32::try_from(closed).unwrap_or(u32::MAX),
@@ -104,7 +104,7 @@ impl runtime_registry_service_server::RuntimeRegistryService for Registry {
         let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
         self.0.read(&granted, "runtimes".into(), |_| Box::pin(async { Ok(()) })).await?;
         let tenant = Some(granted.tenant()).filter(|tenant| *tenant != TenantId::PLATFORM);
-        Ok(Response::new(ListRuntimesResponse { runtimes: self.0.runtimes.list(tenant) }))
+        Ok(Response::new(ListRuntimesResponse { runtimes: self.0.runtimes.list_everywhere(tenant).await }))
     }
 
     async fn drain_runtime(
@@ -116,7 +116,7 @@ impl runtime_registry_service_server::RuntimeRegistryService for Registry {
         let asked = entry.message;
         let events = granted.changed(format!("runtime:{}", asked.runtime_id));
         self.0.recorder.append(events).await.map_err(Error::from)?;
-        let drained = self.0.runtimes.drain(&asked.runtime_id, &asked.reason, DRAIN);
+        let drained = self.0.runtimes.drain_everywhere(&asked.runtime_id, &asked.reason, DRAIN).await;
         Ok(Response::new(DrainRuntimeResponse { connections: u32::try_from(drained).unwrap_or(u32::MAX) }))
     }
 }

@@ -21,7 +21,7 @@ use aesp_proto::{
         ToolCall, ToolResult, host_frame::Frame as Host, runtime_frame::Frame,
     },
 };
-use aesp_runtime::{Admission, Directory, PeerIdentity, Registration, RuntimeSlot, Runtimes, Wiring};
+use aesp_runtime::{Admission, Directory, PeerIdentity, Registration, Rights, RuntimeSlot, Runtimes, Wiring};
 use aesp_session::{NewSession, Origin, Sessions};
 use aesp_storage::{Store, Transaction};
 use aesp_supervision::Supervisor;
@@ -92,6 +92,7 @@ impl Pipeline {
             supervisor,
             clock: clock.clone(),
             entropy: entropy.clone(),
+            lease: Arc::new(|| Duration::from_secs(2)),
             metrics: aesp_runtime::Metrics::new(&registry).unwrap(),
             options: aesp_runtime::Options::default(),
         });
@@ -259,6 +260,10 @@ impl Directory for Everything {
     ) -> std::result::Result<ContractReference, String> {
         let view = self.0.peek(tenant).ok_or("no view")?;
         Ok(view.catalog.find(name, version).ok_or("no contract")?.contract().reference())
+    }
+
+    fn rights(&self, tenant: TenantId) -> Option<Rights> {
+        self.0.peek(tenant).map(|view| view.rights())
     }
 
     fn contracts(&self, tenant: TenantId) -> Vec<ContractReference> {

@@ -13,8 +13,9 @@ use aesp_proto::{
 };
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
+use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tracing::{debug, info, warn};
 
@@ -31,6 +32,10 @@ use crate::{
 
 /// A link that is silent for so many heartbeats is given up.
 const SILENT_HEARTBEATS: u32 = 6;
+/// Or for so many leases, if that is longer: by then others own what the node owned.
+const SILENT_LEASES: u32 = 3;
+/// How long an older connection stays after the newer one offers the tools, so that every node hears of that first.
+const OVERLAP: Duration = Duration::from_millis(250);
 const REOFFER_BASE: Duration = Duration::from_secs(2);
 const REOFFER_LONGEST: Duration = Duration::from_secs(60);
 
@@ -47,6 +52,14 @@ pub(crate) enum End {
 #[derive(Debug)]
 pub(crate) struct AskedToLeave {
     pub(crate) generation: u64,
+    /// Cancelled when it may leave: the Runtime serves elsewhere, or there is no elsewhere.
+    pub(crate) leave: CancellationToken,
+}
+
+/// The Host wants the Runtime to leave. It serves until it is told that it may.
+struct Asked {
+    reason: String,
+    until: Option<Instant>,
 }
 
 pub(crate) struct Link {
@@ -57,7 +70,11 @@ pub(crate) struct Link {
     incoming: Streaming<HostFrame>,
     lease: Lease,
     heartbeat: Duration,
+    asked: Option<Asked>,
+    leave: CancellationToken,
     leaving: Option<Leaving>,
+    /// Older connections, which leave once this one offers the tools.
+    succeeded: Vec<CancellationToken>,
     rejected: u32,
     reoffer_at: Option<Instant>,
 }
@@ -86,12 +103,15 @@ impl Link {
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut progress = self.shared.progress.subscribe();
         let drain = self.shared.drain.clone();
+        let may_leave = self.leave.clone();
         loop {
             if self.may_leave() {
                 return End::Left;
             }
             let reoffer = self.reoffer_at;
             let leaving = self.leaving.is_some();
+            let asked = self.asked.is_some();
+            let leave_by = self.leave_by();
             tokio::select! {
                 frame = self.incoming.message() => match frame {
                     Ok(Some(frame)) => {
@@ -104,7 +124,7 @@ impl Link {
                     Err(status) => return End::Lost(Error::from_status(&status)),
                 },
                 _ = beats.tick() => {
-                    let limit = (self.heartbeat * SILENT_HEARTBEATS).max(self.lease.length() * 2);
+                    let limit = (self.heartbeat * SILENT_HEARTBEATS).max(self.lease.length() * SILENT_LEASES);
                     if self.lease.silence(Instant::now()) > limit {
                         return End::Lost(lost("the Host is silent"));
                     }
@@ -119,21 +139,28 @@ impl Link {
                     let reason = lock(&self.shared.drain_reason).clone();
                     self.leave(reason, None);
                 }
+                () = may_leave.cancelled(), if asked && !leaving => {
+                    if let Some(Asked { reason, until }) = self.asked.take() {
+                        self.leave(reason, until);
+                    }
+                }
                 _ = progress.changed(), if leaving => {}
-                () = at(self.leaving.as_ref().and_then(|l| l.until)) => return End::Left,
+                () = at(leave_by) => return End::Left,
             }
         }
     }
 
     fn take(&mut self, frame: HostFrame, events: &mpsc::UnboundedSender<AskedToLeave>) -> Option<End> {
-        if self.lease.hear(Instant::now()) {
-            warn!(endpoint = %self.endpoint, "the host was silent for longer than its lease, calls are refused");
+        let left = frame.lease_remaining_ms.map(|left| Duration::from_millis(left.into()));
+        let answers = matches!(&frame.frame, Some(host_frame::Frame::Heartbeat(beat)) if self.lease.is_own(beat.sequence));
+        if !answers && self.lease.hear(Instant::now(), left) {
+            warn!(endpoint = %self.endpoint, "the host may have lost its lease, calls are refused until it answers");
             self.ask();
         }
         match frame.frame? {
             host_frame::Frame::Call(call) => {
                 let refusal = self.lease.in_doubt().then(|| {
-                    let message = "the node was silent for longer than its lease; the tool did not run";
+                    let message = "the node may have lost its lease; the tool did not run";
                     ToolFailure::of_type(ToolFailure::UNAVAILABLE, message)
                 });
                 serve::accept(&self.shared, self.generation, call, refusal);
@@ -153,22 +180,25 @@ impl Link {
                     self.shared.progress.send_replace(());
                 }
             }
-            host_frame::Frame::Heartbeat(beat) => match self.lease.beat(Instant::now(), beat.sequence) {
-                Beat::Question => send(&self.outgoing, Frame::Heartbeat(beat)),
-                Beat::Answer => {
-                    if let Some(leaving) = &mut self.leaving {
-                        leaving.answered |= beat.sequence >= leaving.sequence;
+            host_frame::Frame::Heartbeat(beat) => {
+                match self.lease.beat(Instant::now(), beat.sequence, left) {
+                    Beat::Question => send(&self.outgoing, Frame::Heartbeat(beat)),
+                    Beat::Answer => {
+                        if let Some(leaving) = &mut self.leaving {
+                            leaving.answered |= beat.sequence >= leaving.sequence;
+                        }
                     }
+                    Beat::Echo => {}
                 }
-                Beat::Echo => {}
-            },
+            }
             host_frame::Frame::GoAway(go) => {
                 info!(endpoint = %self.endpoint, reason = go.reason, grace_ms = go.grace_ms, "the host asks to leave");
-                drop(events.send(AskedToLeave { generation: self.generation }));
                 if self.leaving.is_none() {
                     let grace = Duration::from_millis(go.grace_ms.into());
-                    self.leave(go.reason, (go.grace_ms > 0).then(|| Instant::now() + grace));
+                    let until = (go.grace_ms > 0).then(|| Instant::now() + grace);
+                    self.asked = Some(Asked { reason: go.reason, until });
                 }
+                drop(events.send(AskedToLeave { generation: self.generation, leave: self.leave.clone() }));
             }
             host_frame::Frame::Fulfilled(answer) => self.fulfilled(answer),
             host_frame::Frame::Error(refusal) => return Some(End::Lost(Error::from_details(refusal))),
@@ -181,6 +211,13 @@ impl Link {
     }
 
     fn fulfilled(&mut self, answer: FulfillToolsResponse) {
+        let succeeded = std::mem::take(&mut self.succeeded);
+        if !succeeded.is_empty() {
+            self.shared.calls.spawn(async move {
+                sleep(OVERLAP).await;
+                succeeded.iter().for_each(CancellationToken::cancel);
+            });
+        }
         self.shared.status.send_modify(|status| {
             for name in answer.fulfilled {
                 status.rejected.retain(|rejected, _| !same_tool(rejected, &name));
@@ -224,13 +261,19 @@ impl Link {
         self.leaving = Some(Leaving { sequence, answered: false, until });
     }
 
+    /// When the Host closes the connection of one that it wants to leave.
+    fn leave_by(&self) -> Option<Instant> {
+        let asked = self.asked.as_ref().and_then(|asked| asked.until);
+        self.leaving.as_ref().map_or(asked, |leaving| leaving.until)
+    }
+
     fn may_leave(&self) -> bool {
         let Some(leaving) = &self.leaving else { return false };
         leaving.answered && self.shared.ledger().open(self.generation) == 0
     }
 
     fn ask(&mut self) -> u64 {
-        let sequence = self.lease.ask();
+        let sequence = self.lease.ask(Instant::now());
         let beat = Heartbeat { sequence, sent_at_ms: self.shared.clock.now().0 };
         send(&self.outgoing, Frame::Heartbeat(beat));
         sequence
