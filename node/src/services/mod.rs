@@ -8,6 +8,7 @@ mod catalog;
 mod cluster;
 mod configuration;
 mod context;
+mod everywhere;
 mod identity;
 mod page;
 mod policy;

@@ -4,7 +4,7 @@ use aesp_sdk::{Client, Credentials, ErrorCode, Session, StreamPart, v1};
 use aesp_tests::{Contract, HOUR, Host, SHARDS, Site, Trio, balanced, nodes, scrape, soon, until};
 use anyhow::ensure;
 use serde_json::{Value, json};
-use tokio::{process::Command, time::Instant};
+use tokio::{process::Command, sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{DENIALS, Gate, refused};
@@ -186,8 +186,9 @@ async fn a_planned_stop_fails_no_call() {
         callers.push(trio.through(node, session).await.unwrap());
         callers.push(anywhere.resume(session.id()).await.unwrap());
     }
-    let callers = callers.into_iter().map(|session| {
-        let enough = enough.clone();
+    let (made, mut count) = watch::channel(vec![0_u32; callers.len()]);
+    let callers = callers.into_iter().enumerate().map(|(at, session)| {
+        let (enough, made) = (enough.clone(), made.clone());
         tokio::spawn(async move {
             let (mut calls, mut longest) = (0, Duration::ZERO);
             while !enough.is_cancelled() {
@@ -195,12 +196,20 @@ async fn a_planned_stop_fails_no_call() {
                 session.call("echo", json!({ "text": format!("{calls}") })).await?.into_content()?;
                 longest = longest.max(begun.elapsed());
                 calls += 1;
+                made.send_modify(|made| made[at] = calls);
             }
             Ok::<_, aesp_sdk::Error>((calls, longest))
         })
     });
     let callers: Vec<_> = callers.collect();
+    // A call that fails ends its caller, whose count stands still then.
+    let mut more = async |from: Vec<u32>| {
+        let all = count.wait_for(|made| made.iter().zip(&from).all(|(made, from)| *made >= from + 5));
+        soon("every caller is answered", all).await.unwrap().unwrap().clone()
+    };
+    let before = more(vec![0; callers.len()]).await;
     trio.nodes[0].process().stop().await.unwrap();
+    more(before).await;
     let others = trio.nodes[1].administrator().unwrap();
     until("the others own everything", async || {
         let left = nodes(&others).await?;
@@ -253,7 +262,10 @@ async fn operators_see_the_nodes_and_drain_them() {
     assert_eq!((code, &drained["shards_left"]), (Some(0), &json!(0)), "{said}");
     until("everybody knows that it drains", async || {
         let seen = nodes(&trio.administrator).await?;
-        ensure!(seen.iter().any(|node| node.name == "n2" && node.state == "draining" && node.shards == 0), "{seen:?}");
+        ensure!(
+            seen.iter().any(|node| node.name == "n2" && node.state == "draining" && node.shards == 0),
+            "{seen:?}"
+        );
         Ok(())
     })
     .await
