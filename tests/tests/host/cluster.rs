@@ -118,6 +118,17 @@ async fn a_killed_owner_is_a_pause_and_nothing_that_was_answered_is_lost() {
 
     let left = balanced(&trio.administrator, 2).await.unwrap();
     assert!(left.iter().all(|node| node.name != "n1"), "{left:?}");
+    // Who died and who took its shards is on record.
+    for action in ["cluster.node_joined", "cluster.node_died", "cluster.shards_taken"] {
+        until(action, async || {
+            let query = v1::QueryEventsRequest { action: action.into(), ..Default::default() };
+            let found = trio.administrator.audit().query_events(query).await?.into_inner().events;
+            ensure!(!found.is_empty(), "no event of {action}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
     trio.nodes[0].restart().await.unwrap();
     balanced(&trio.administrator, 3).await.unwrap();
     assert_eq!(echoed(&session, "back").await, json!({ "text": "back" }));
