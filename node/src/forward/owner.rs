@@ -7,7 +7,8 @@ use std::{
 use aesp_proto::{
     Error, ErrorCode, Incarnation, Revision,
     v1::{
-        EndSessionsAsk, ForwardedRequest, PeerAsk, PeerDone, forwarded_request::Credentials, peer_ask::Ask,
+        EndSessionsAsk, ForwardedRequest, LostCallsAsk, PeerAsk, PeerDone, forwarded_request::Credentials,
+        peer_ask::Ask,
     },
 };
 use aesp_session::{Origin, Scope};
@@ -66,6 +67,11 @@ impl Owner {
             }
             Ok(Some(Ask::Drain(_))) => {
                 stream::once(async move { Ok(done(owner.0.context.cluster.drain().await)) }).boxed()
+            }
+            Ok(Some(Ask::LostCalls(ask))) => {
+                stream::once(async move { owner.lost_calls(ask).await.unwrap_or_else(failed) })
+                    .flatten()
+                    .boxed()
             }
             Ok(None) | Err(_) => failed(Error::invalid("this release does not know what is asked")),
         }
@@ -139,6 +145,23 @@ impl Owner {
             correlation_id: ask.correlation_id,
         };
         Ok(self.0.context.sessions.end_all(scope, &ask.reason, origin).await?)
+    }
+
+    async fn lost_calls(&self, ask: LostCallsAsk) -> Result<Parts, Error> {
+        let tenant = ask.tenant_id.parse().map_err(|_| Error::invalid("the tenant's id is malformed"))?;
+        let Context { views, calls, .. } = &self.0.context;
+        let mut rights = views.subscribe(tenant).await?;
+        let running = calls.running(tenant);
+        let view = views.get(tenant).await?;
+        let principal = view.identity.by_name(&ask.principal).map(|principal| principal.id);
+        let calls = calls.clone();
+        let counted = async move {
+            let Some(principal) = principal else { return Ok(done(0)) };
+            // A view that is gone takes every call with it.
+            rights.changed().await.ok();
+            Ok(done(calls.lost(running, principal).await))
+        };
+        Ok(stream::once(async { Ok(done(0)) }).chain(stream::once(counted)).boxed())
     }
 
     fn count(&self, outcome: &str) {

@@ -279,6 +279,7 @@ impl enterprise_authorization_service_server::EnterpriseAuthorizationService for
         let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
         let tenant = granted.tenant();
         let asked = entry.message;
+        let elsewhere = self.0.watch_calls(tenant, &asked.principal_id).await;
         let revoked = self.0.commit(
             &granted,
             format!("principal:{} role:{}", asked.principal_id, asked.role),
@@ -297,7 +298,7 @@ impl enterprise_authorization_service_server::EnterpriseAuthorizationService for
         let running = self.0.calls.running(tenant);
         let principal = revoked.await?;
         self.0.apply(tenant).await?;
-        let lost = self.0.calls.lost(running, principal).await;
+        let lost = self.0.calls.lost(running, principal).await + elsewhere.lost().await;
         Ok(Response::new(RevokeRoleResponse { cancelled_calls: u32::try_from(lost).unwrap_or(u32::MAX) }))
     }
 }

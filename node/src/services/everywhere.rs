@@ -1,13 +1,16 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use aesp_cluster::{Changed, peer::Topic};
+use aesp_cluster::{
+    Changed,
+    peer::{Answer, Topic},
+};
 use aesp_proto::{
     Error, ErrorCode, TenantId,
-    v1::{EndSessionsAsk, PeerAsk, peer_ask::Ask},
+    v1::{EndSessionsAsk, LostCallsAsk, PeerAsk, PeerDone, peer_ask::Ask},
 };
 use aesp_session::{Origin, Scope};
 use bytes::Bytes;
-use futures::future::join_all;
+use futures::{StreamExt, future::join_all};
 use prost::Message;
 use tokio::time::{Instant, timeout};
 use tracing::warn;
@@ -17,6 +20,8 @@ use super::Context;
 /// How long sessions on other nodes may take to end, a dead node's included.
 const ENDED_WITHIN: Duration = Duration::from_secs(5);
 const ENDING_PAUSE: Duration = Duration::from_millis(100);
+/// How long other nodes may take to look at their calls, which nothing but a number in an answer depends on.
+const COUNTED_WITHIN: Duration = Duration::from_millis(500);
 
 impl Context {
     /// Makes a committed change hold on every node: in every decision, in the limits, and for the Runtimes that are connected.
@@ -137,5 +142,37 @@ impl Context {
                 }
             }
         }
+    }
+
+    /// Has the other nodes look at the calls that run in the tenant now. Asked before a change that may take rights of the
+    /// principal, which is named by name or id.
+    pub(crate) async fn watch_calls(&self, tenant: TenantId, principal: &str) -> WatchedCalls {
+        let Some(peers) = self.others.peers() else { return WatchedCalls(Vec::new()) };
+        let ask = LostCallsAsk { tenant_id: tenant.to_string(), principal: principal.to_owned() };
+        let payload = Bytes::from(PeerAsk { ask: Some(Ask::LostCalls(ask)) }.encode_to_vec());
+        let nodes = peers.connected().borrow().clone();
+        let asked = nodes.iter().map(|node| {
+            let answer = peers.request(*node, Topic::Forward, payload.clone());
+            async move {
+                let mut answer = answer.ok()?;
+                timeout(COUNTED_WITHIN, answer.next()).await.ok()??.ok()?;
+                Some(answer)
+            }
+        });
+        WatchedCalls(join_all(asked).await.into_iter().flatten().collect())
+    }
+}
+
+/// The calls of other nodes as they ran before a change.
+pub(crate) struct WatchedCalls(Vec<Answer>);
+
+impl WatchedCalls {
+    /// Returns how many of them may not go on since the change, of the nodes that say so soon.
+    pub(crate) async fn lost(self) -> usize {
+        let counts = self.0.into_iter().map(async |mut answer| {
+            let counted = timeout(COUNTED_WITHIN, answer.next()).await.ok()??.ok()?;
+            usize::try_from(PeerDone::decode(counted).ok()?.count).ok()
+        });
+        join_all(counts).await.into_iter().flatten().sum()
     }
 }

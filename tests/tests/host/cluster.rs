@@ -162,7 +162,8 @@ async fn a_right_taken_at_one_node_is_gone_at_every_node_when_the_call_returns()
     gate.arrival().await;
 
     let revoker = trio.acme.through(trio.nodes[1].administrator().unwrap());
-    revoker.revoke_role(&trio.agent.principal.principal_id, "caller").await.unwrap();
+    let cancelled = revoker.revoke_role(&trio.agent.principal.principal_id, "caller").await.unwrap();
+    assert_eq!(cancelled, 1, "the answer does not say what was cancelled");
     for session in [&own, &elsewhere] {
         refused(session.call("echo", json!({ "text": "again" })).send().await, &DENIALS);
     }
