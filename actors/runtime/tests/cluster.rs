@@ -274,6 +274,20 @@ async fn of_two_connections_of_a_runtime_the_newer_stays() {
 }
 
 #[tokio::test]
+async fn replicas_share_an_id_and_all_stay() {
+    let (_mesh, a, b) = pair().await;
+    let mut first = a.replica("git", "first").await;
+    let _second = a.replica("git", "second").await;
+    let mut third = b.replica("git", "third").await;
+    a.wait_until(|a| a.metric("aesp_runtime_peer_contracts") >= 2.0).await;
+    let mut nameless = b.replica("git", "").await;
+    // One that does not say which process it is may be any of them.
+    assert!(matches!(third.next().await, Host::GoAway(_)));
+    assert!(matches!(first.next().await, Host::GoAway(_)));
+    assert_eq!(nameless.fulfil("other").await.fulfilled, ["other"]);
+}
+
+#[tokio::test]
 async fn a_peer_that_comes_back_hears_which_connection_is_newer() {
     let (mesh, a, b) = pair().await;
     let mut older = a.runtime("git", 4).await;

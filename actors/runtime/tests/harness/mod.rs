@@ -203,34 +203,38 @@ impl Node {
 
     /// Connects a Runtime that serves only tenant 1, as one must that registers tools.
     pub(crate) async fn of_one_tenant(&self, runtime_id: &str) -> Runtime {
-        let mut runtime = self.announce_as(runtime_id, 4, tenant(1).to_string()).await;
+        let announcement =
+            AnnounceRuntime { tenant_id: tenant(1).to_string(), ..announcement(runtime_id, 4) };
+        let mut runtime = self.announce_as(announcement).await;
         assert!(matches!(runtime.next().await, Host::Announced(_)));
+        runtime
+    }
+
+    /// Connects another process of a Runtime that fulfils `echo`.
+    pub(crate) async fn replica(&self, runtime_id: &str, instance: &str) -> Runtime {
+        let metadata = [("instance".to_owned(), instance.to_owned())].into();
+        let announcement = AnnounceRuntime { metadata, ..announcement(runtime_id, 4) };
+        let mut runtime = self.announce_as(announcement).await;
+        assert!(matches!(runtime.next().await, Host::Announced(_)));
+        assert_eq!(runtime.fulfil("echo").await.fulfilled, ["echo"]);
         runtime
     }
 
     /// Connects and announces a Runtime, but offers nothing.
     pub(crate) async fn announce(&self, runtime_id: &str, credits: u32) -> Runtime {
-        self.announce_as(runtime_id, credits, String::new()).await
+        self.announce_as(announcement(runtime_id, credits)).await
     }
 
-    async fn announce_as(&self, runtime_id: &str, credits: u32, tenant_id: String) -> Runtime {
+    async fn announce_as(&self, announcement: AnnounceRuntime) -> Runtime {
         let (sender, receiver) = mpsc::channel(8192);
         let inbound = stream::unfold(receiver, |mut receiver| async move {
             let item = receiver.recv().await?;
             Some((item, receiver))
         });
-        let identities = vec![format!("spiffe://test/{runtime_id}")];
+        let identities = vec![format!("spiffe://test/{}", announcement.runtime_id)];
         let peer = PeerIdentity { identities, address: None };
         let frames = self.runtimes.connect(peer, inbound).await.unwrap();
         let runtime = Runtime { sender, frames };
-        let announcement = AnnounceRuntime {
-            runtime_id: runtime_id.to_owned(),
-            protocol_version: "1.0".to_owned(),
-            initial_credits: credits,
-            tenant_id,
-            metadata: [("instance".to_owned(), "one".to_owned())].into(),
-            ..AnnounceRuntime::default()
-        };
         runtime.send(Frame::Announce(announcement)).await;
         runtime
     }
@@ -339,6 +343,16 @@ impl Runtime {
                 Err(status) => return Error::from_status(&status),
             }
         }
+    }
+}
+
+fn announcement(runtime_id: &str, credits: u32) -> AnnounceRuntime {
+    AnnounceRuntime {
+        runtime_id: runtime_id.to_owned(),
+        protocol_version: "1.0".to_owned(),
+        initial_credits: credits,
+        metadata: [("instance".to_owned(), "one".to_owned())].into(),
+        ..AnnounceRuntime::default()
     }
 }
 
