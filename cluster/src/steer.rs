@@ -112,13 +112,20 @@ impl Inner {
 
     async fn consider(self: &Arc<Self>, steering: &mut Steering, view: &View) {
         self.read_clocks(view);
-        let rows = view.shards.iter().zip(0..).filter_map(|(row, shard)| Some((ShardId(shard), (*row)?)));
+        let rows = view.shards.iter().zip((0..).map(ShardId));
         let able = self.change(|holdings| {
             // An own row that is seen late may be old, but it can only have changed by this node's own hand, and that is known.
             if self.lease.is_held() {
                 holdings.enable();
             }
-            (holdings.see(rows), holdings.is_able())
+            let mut changes = Vec::new();
+            for (row, shard) in rows {
+                match *row {
+                    Some(row) => changes.extend(holdings.see([(shard, row)])),
+                    None => changes.extend(holdings.hide(shard)),
+                }
+            }
+            (changes, holdings.is_able())
         });
         self.tell_damage(steering, view);
         self.tell_unreachable(steering, view);
