@@ -1,14 +1,21 @@
-use std::{collections::BTreeSet, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use aesp_proto::{Incarnation, TenantId};
-use aesp_storage::{Kind, row_key};
+use aesp_proto::{Entropy, Incarnation, ShardId, SystemClock, TenantId};
+use aesp_storage::{Kind, Store, row_key};
 use tokio::time::{Instant, timeout};
 
 use super::{
     engine::Way,
     world::{LEASE, World},
 };
-use crate::{Held, MemberState, Options, RemoveError};
+use crate::{
+    Changed, Cluster, Context, Duties, Held, Load, MemberState, Metrics, Notice, ObserveNotices, Options,
+    RemoveError,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -134,6 +141,8 @@ async fn barriers_return_whatever_is_cut() {
     let took = pass().await;
     assert!(took < LEASE / 4 + LEASE / 4, "without links: {took:?}");
 
+    tokio::time::sleep(11 * SECOND).await;
+
     // Neither link nor store: it is dead before the barrier returns, and does nothing from before that.
     let c = world.cluster("c");
     world.cut_store("c", Way::Silent, 60 * SECOND);
@@ -145,7 +154,7 @@ async fn barriers_return_whatever_is_cut() {
     // The store does not answer the asker: no success.
     world.cut_store("a", Way::Refused, SECOND);
     assert!(cluster.barrier().await.is_err());
-    world.finish();
+    assert!(world.finish().notices["node_unreachable"] >= 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -285,4 +294,60 @@ async fn operators_see_drain_rebalance_and_remove() {
     world.until("it is gone", async |world| world.rests(&["a", "c"]).await).await;
     assert_eq!(a.nodes().borrow().len(), 2);
     world.finish();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_duty_ends_the_incarnation() {
+    let world = healthy(&["a", "b"]).await;
+    world.process("a").duties.broken.store(true, Ordering::SeqCst);
+    let bump = world.truth.run(|tx| Box::pin(async move { tx.bump_revision(TenantId::PLATFORM).await }));
+    bump.await.unwrap();
+    world.until("a has ended", async |world| world.process("a").has_ended()).await;
+    assert!(!world.cluster("a").lease().is_held());
+    world.until("b has everything", async |world| held(world, "b") == 256).await;
+    assert_eq!(world.finish().notices["task_panicked"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_machine_s_own_clock_will_do() {
+    struct Unheard;
+    impl ObserveNotices for Unheard {
+        fn noticed(&self, _: Notice) {}
+    }
+    struct Idle;
+    #[async_trait::async_trait]
+    impl Duties for Idle {
+        async fn apply(&self, _: &Changed) -> Result<(), aesp_proto::Error> {
+            Ok(())
+        }
+        async fn arrive(&self, _: ShardId) {}
+        async fn hand_over(&self, _: ShardId, _: Duration) {}
+        fn lose(&self, _: ShardId) {}
+        fn load(&self) -> Load {
+            Load { sessions: 3, calls: 1 }
+        }
+    }
+    let context = Context {
+        store: Store::for_tests(),
+        clock: Arc::new(SystemClock),
+        entropy: Entropy::from_system(),
+        metrics: Metrics::register(&prometheus::Registry::new()).unwrap(),
+        notices: Arc::new(Unheard),
+    };
+    let options = Options { lease: Duration::from_millis(400), ..Options::new("a") };
+    let cluster = Cluster::join(context, options).await.unwrap();
+    assert!(!cluster.lease().is_held() && !cluster.ownership().holds_any());
+    cluster.serve(Arc::new(Idle), None);
+    let mut shards = cluster.ownership().subscribe();
+    let all = shards.wait_for(|shards| shards.iter().all(|shard| shard.held == Held::Yes));
+    timeout(20 * SECOND, all).await.expect("in time").unwrap();
+    timeout(20 * SECOND, cluster.barrier()).await.expect("in time").unwrap();
+    // Longer than the lease, which is renewed all the time.
+    let end = Instant::now() + SECOND;
+    let lapsed = shards.wait_for(|shards| shards.iter().any(|shard| shard.held == Held::No));
+    assert!(tokio::time::timeout_at(end, lapsed).await.is_err(), "the lease lapsed");
+    let status = cluster.status().await.unwrap();
+    assert_eq!((status.len(), status[0].shards, status[0].load.sessions), (1, 256, 3));
+    assert_eq!(cluster.drain().await, 0);
+    cluster.leave().await;
 }
