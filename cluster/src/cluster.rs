@@ -1,5 +1,6 @@
 use std::{
     fmt,
+    panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64},
@@ -9,7 +10,7 @@ use std::{
 
 use aesp_proto::{Incarnation, ShardId, Timestamp};
 use aesp_storage::RightsPosition;
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -205,8 +206,16 @@ impl Cluster {
 }
 
 impl Inner {
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        (self.seams.spawn)(Box::pin(task));
+    /// Runs a task of the cluster. One that panics ends this incarnation: what it was to do, nobody does any more.
+    pub(crate) fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
+        let inner = Arc::clone(self);
+        (self.seams.spawn)(Box::pin(async move {
+            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+                tracing::error!("a task of the cluster panicked; this node has to start again");
+                inner.notice(Notice::TaskPanicked);
+                inner.give_up();
+            }
+        }));
     }
 
     pub(crate) fn now(&self) -> Duration {

@@ -67,6 +67,11 @@ impl Holdings {
         changes
     }
 
+    /// Notes that the row of a shard makes no sense: nobody can write under it, so nobody begins anything.
+    pub(crate) fn hide(&mut self, shard: ShardId) -> Option<Change> {
+        self.slots.get_mut(usize::from(shard.0))?.put_away(shard)
+    }
+
     /// Lets this node act, from the next shard that it sees on.
     pub(crate) fn enable(&mut self) {
         self.able = true;
@@ -194,6 +199,16 @@ mod tests {
         assert_eq!((held(&holdings), holdings.count()), (Held::No, 0));
         assert_eq!(holdings.see([(SHARD, row(7, 1))]), [], "a look that is late says nothing");
         assert_eq!(holdings.shards()[3].owner, Some(Incarnation(8)));
+    }
+
+    #[test]
+    fn a_shard_whose_row_is_damaged_is_held_again_when_it_is_repaired() {
+        let mut holdings = Holdings::new(OWN);
+        holdings.enable();
+        holdings.see([(SHARD, row(7, 1))]);
+        assert_eq!((holdings.hide(SHARD), held(&holdings)), (Some(Change::Lose(SHARD)), Held::No));
+        assert_eq!(holdings.hide(SHARD), None);
+        assert_eq!(holdings.see([(SHARD, row(7, 1))]), [Change::Arrive(SHARD, Epoch(1))]);
     }
 
     #[test]

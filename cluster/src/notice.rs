@@ -70,6 +70,8 @@ pub enum Notice {
         /// The other incarnation, or this one.
         node: Incarnation,
     },
+    /// A task of the cluster panicked: this incarnation ends, and the node has to start again.
+    TaskPanicked,
     /// A node renews its lease but no link to it comes about: its network, or it belongs to another cluster that uses the same
     /// store.
     NodeUnreachable {
@@ -96,6 +98,7 @@ impl Notice {
             Self::LeaseRegained => "lease_regained",
             Self::RowDamaged { .. } => "row_damaged",
             Self::IdentityContested { .. } => "identity_contested",
+            Self::TaskPanicked => "task_panicked",
             Self::NodeUnreachable { .. } => "node_unreachable",
         }
     }

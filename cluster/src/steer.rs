@@ -5,7 +5,7 @@ use std::{
 };
 
 use aesp_proto::{Incarnation, ShardId, TenantId};
-use aesp_storage::{Error, RightsPosition, ShardRow};
+use aesp_storage::{Error, RightsPosition, SHARDS, ShardRow};
 use bytes::Bytes;
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender},
@@ -24,8 +24,8 @@ use crate::{
 
 /// How many shards leave at once, so that a node that joins takes up its share bit by bit.
 const LEAVING_AT_ONCE: usize = 8;
-/// The same for a node that drains.
-const DRAINING_AT_ONCE: usize = 64;
+/// How many shards are handed over in one commit.
+const COMMITTED_AT_ONCE: usize = 64;
 /// How often what everybody has seen is forgotten.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
 /// How long the end of a node is remembered.
@@ -99,7 +99,7 @@ impl Inner {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
-                1.. = hand_overs.recv_many(&mut batch, DRAINING_AT_ONCE) => {
+                1.. = hand_overs.recv_many(&mut batch, COMMITTED_AT_ONCE) => {
                     self.commit_hand_overs(&steering, std::mem::take(&mut batch)).await;
                 }
                 Ok(()) = views.changed() => {
@@ -112,13 +112,20 @@ impl Inner {
 
     async fn consider(self: &Arc<Self>, steering: &mut Steering, view: &View) {
         self.read_clocks(view);
-        let rows = view.shards.iter().zip(0..).filter_map(|(row, shard)| Some((ShardId(shard), (*row)?)));
+        let rows = view.shards.iter().zip((0..).map(ShardId));
         let able = self.change(|holdings| {
             // An own row that is seen late may be old, but it can only have changed by this node's own hand, and that is known.
             if self.lease.is_held() {
                 holdings.enable();
             }
-            (holdings.see(rows), holdings.is_able())
+            let mut changes = Vec::new();
+            for (row, shard) in rows {
+                match *row {
+                    Some(row) => changes.extend(holdings.see([(shard, row)])),
+                    None => changes.extend(holdings.hide(shard)),
+                }
+            }
+            (changes, holdings.is_able())
         });
         self.tell_damage(steering, view);
         self.tell_unreachable(steering, view);
@@ -220,7 +227,8 @@ impl Inner {
         let plan = plan(self.own, part, &members, &view.placed());
         let taken = plan.take.is_empty() || self.take(&plan.take).await;
         self.settled.fetch_or(taken && part == Part::Member, Ordering::SeqCst);
-        let most = if part == Part::Member { LEAVING_AT_ONCE } else { DRAINING_AT_ONCE };
+        // A long call in one shard must not keep the others from leaving a node that drains.
+        let most = if part == Part::Member { LEAVING_AT_ONCE } else { usize::from(SHARDS) };
         let leaving = self.change(|holdings| {
             let mut leaving = Vec::new();
             for (shard, to) in plan.hand_over {

@@ -63,6 +63,10 @@ impl Model {
     /// A node acts as the owner of a shard, now.
     pub(super) fn act(&self, node: Incarnation, shard: ShardId, epoch: Epoch) {
         let row = self.read(&row_key(TenantId::PLATFORM, Kind::SHARD, &shard.0.to_be_bytes()));
+        if row.as_ref().is_some_and(|row| row.len() != 16) {
+            // Damaged; nobody else can own it either, and the next look finds out.
+            return;
+        }
         let truth = [node.0.to_be_bytes(), epoch.0.to_be_bytes()].concat();
         assert_eq!(
             row,

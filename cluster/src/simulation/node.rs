@@ -99,7 +99,8 @@ impl Process {
             Arc::clone(&clock),
             common.entropy.clone(),
         );
-        let duties = Arc::new(SimDuties::new(store.clone(), common.entropy.clone()));
+        let duties =
+            Arc::new(SimDuties::new(store.clone(), common.entropy.clone(), Arc::clone(&common.panics)));
         let process = Self {
             name: name.to_owned(),
             gate: gate.clone(),
@@ -210,6 +211,9 @@ async fn write(store: Store, model: Model, fence: crate::Fence) {
     }
 }
 
+/// A panic that is meant.
+const BROKEN: &str = "broken on purpose";
+
 /// What a node does for its cluster, with the contract of [`Duties`] checked.
 pub(super) struct SimDuties {
     store: Store,
@@ -217,23 +221,28 @@ pub(super) struct SimDuties {
     pub(super) rights: Mutex<BTreeMap<u8, u64>>,
     ownership: Mutex<Option<Ownership>>,
     busy: Mutex<BTreeSet<ShardId>>,
+    panics: Panics,
     pub(super) leaving: AtomicUsize,
     pub(super) most_leaving: AtomicUsize,
     /// Rights can't be applied.
     pub(super) stuck: AtomicBool,
+    /// Applying rights panics.
+    pub(super) broken: AtomicBool,
 }
 
 impl SimDuties {
-    fn new(store: Store, entropy: Entropy) -> Self {
+    fn new(store: Store, entropy: Entropy, panics: Panics) -> Self {
         Self {
             store,
             entropy,
+            panics,
             rights: Mutex::default(),
             ownership: Mutex::default(),
             busy: Mutex::default(),
             leaving: AtomicUsize::new(0),
             most_leaving: AtomicUsize::new(0),
             stuck: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
         }
     }
 
@@ -268,7 +277,15 @@ impl SimDuties {
     }
 
     fn begin(&self, shard: ShardId) {
-        assert!(self.busy.lock().unwrap().insert(shard), "two duties at once for shard {shard}");
+        let first = self.busy.lock().unwrap().insert(shard);
+        self.check(first, || format!("two duties at once for shard {shard}"));
+    }
+
+    /// Notes a broken contract: a panic would be caught.
+    fn check(&self, holds: bool, what: impl Fn() -> String) {
+        if !holds {
+            self.panics.lock().unwrap().push(what());
+        }
     }
 
     fn end(&self, shard: ShardId) {
@@ -279,6 +296,7 @@ impl SimDuties {
 #[async_trait]
 impl Duties for SimDuties {
     async fn apply(&self, changed: &Changed) -> Result<(), Error> {
+        assert!(!self.broken.load(Ordering::SeqCst), "{BROKEN}");
         if self.stuck.load(Ordering::SeqCst) {
             return Err(Error::internal("stuck"));
         }
@@ -297,7 +315,7 @@ impl Duties for SimDuties {
 
     async fn hand_over(&self, shard: ShardId, grace: Duration) {
         self.begin(shard);
-        assert_ne!(self.held(shard), Held::Yes, "nothing may begin in a leaving shard");
+        self.check(self.held(shard) != Held::Yes, || format!("something may begin in leaving shard {shard}"));
         let now = self.leaving.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_leaving.fetch_max(now, Ordering::SeqCst);
         sleep(Duration::from_micros(self.entropy.below(200_000)).min(grace)).await;
@@ -306,7 +324,7 @@ impl Duties for SimDuties {
     }
 
     fn lose(&self, shard: ShardId) {
-        assert_ne!(self.held(shard), Held::Yes, "a lost shard must not be held");
+        self.check(self.held(shard) != Held::Yes, || format!("lost shard {shard} is held"));
     }
 
     fn load(&self) -> Load {

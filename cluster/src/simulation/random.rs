@@ -44,6 +44,7 @@ async fn shake(seed: u64) {
     }
     world.come_to_rest().await;
     let tally = world.finish();
+    assert!(!tally.notices.contains_key("task_panicked"), "{tally:?}");
     assert!(tally.acts > 100 && tally.uses > 100 && tally.writes > 10, "too little happened: {tally:?}");
     if std::env::var_os("AESP_TALLY").is_some() {
         println!("seed {seed}: {tally:?}");

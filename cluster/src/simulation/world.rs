@@ -88,9 +88,7 @@ impl World {
             self.common.entropy.clone(),
             self.rough.clone(),
         );
-        let origin = self.common.origin;
-        let wall = self.walls.entry(key.to_owned());
-        let wall = Arc::clone(wall.or_insert_with(|| Arc::new(Wall { origin, off_ms: 0.into() })));
+        let wall = self.wall(key);
         self.processes.insert(key.to_owned(), Process::start(&self.common, key, engine, wall, options));
     }
 
@@ -144,10 +142,14 @@ impl World {
         });
     }
 
-    pub(super) fn step_clock(&self, name: &str, off_ms: i64) {
-        if let Some(wall) = self.walls.get(name) {
-            wall.off_ms.store(off_ms, Ordering::SeqCst);
-        }
+    pub(super) fn step_clock(&mut self, name: &str, off_ms: i64) {
+        self.wall(name).off_ms.store(off_ms, Ordering::SeqCst);
+    }
+
+    fn wall(&mut self, name: &str) -> Arc<Wall> {
+        let origin = self.common.origin;
+        let wall = self.walls.entry(name.to_owned());
+        Arc::clone(wall.or_insert_with(|| Arc::new(Wall { origin, off_ms: 0.into() })))
     }
 
     /// Lets a node drain, leave and end.
