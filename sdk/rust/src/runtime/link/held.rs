@@ -21,7 +21,6 @@ impl HeldCalls {
     ///
     /// # Errors
     /// The call, if too many are held.
-    #[expect(clippy::result_large_err, reason = "it is the call itself, given back")]
     pub(super) fn hold(&mut self, now: Instant, patience: Duration, call: ToolCall) -> Result<(), ToolCall> {
         if self.calls.len() >= self.limit {
             return Err(call);
