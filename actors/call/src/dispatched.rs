@@ -5,7 +5,7 @@ use aesp_proto::{
     DispatchId, Error, ErrorCode,
     v1::{FunctionResult, ResultStatus, StreamChunk},
 };
-use aesp_runtime::{Attempt, Dispatch, Lost, LostReason, Priority, Update};
+use aesp_runtime::{Attempt, Dispatch, Lost, LostReason, Priority, Rights, Update};
 use bytes::Bytes;
 use tokio::{sync::mpsc::OwnedPermit, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -19,8 +19,8 @@ use crate::{
 
 /// How often a call is given to another Runtime.
 const MAX_ATTEMPTS: u32 = 3;
-/// How often a call is permitted anew because another node knew of newer rights.
-const MAX_RENEWALS: u32 = 8;
+/// How often a call is permitted anew because rights changed before its turn came.
+const MAX_RENEWALS: u32 = 32;
 /// How long a call that lost its Runtime waits for one that connects again, within its deadline.
 const PATIENCE: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
@@ -55,7 +55,9 @@ impl Running<'_> {
             if let Err(error) = self.permitted.recheck(self.calls).await {
                 return (self.ended(error), None);
             }
-            let attempt = match self.calls.runtimes().dispatch(self.order()) {
+            let order = self.order();
+            let rights = order.rights;
+            let attempt = match self.calls.runtimes().dispatch(order) {
                 Ok(attempt) => attempt,
                 // The Runtimes of a node that has gone are on their way to another.
                 Err(aesp_runtime::Error::NoRuntime { .. })
@@ -83,15 +85,26 @@ impl Running<'_> {
                 Attended::Renew(_) => {
                     renewals += 1;
                     self.attempts -= 1;
-                    let tenant = self.permitted.validated.admitted.caller.tenant();
-                    if let Err(error) = self.calls.views().refresh(tenant).await {
-                        return (self.ended(error.into()), None);
+                    if renewals > 1 {
+                        tokio::time::sleep(LOOK_AGAIN).await;
+                    }
+                    if let Err(error) = self.renew(rights).await {
+                        return (self.ended(error), None);
                     }
                     continue;
                 }
             }
             wait_until = Some(self.permitted.validated.deadline.min(Instant::now() + PATIENCE));
         }
+    }
+
+    /// Looks for rights newer than these: this node may know of them already, or another knew of them first.
+    async fn renew(&self, rights: Rights) -> Result<(), Error> {
+        let (views, tenant) = (self.calls.views(), self.permitted.validated.admitted.caller.tenant());
+        if views.get(tenant).await?.rights() == rights {
+            views.refresh(tenant).await?;
+        }
+        Ok(())
     }
 
     fn order(&self) -> Dispatch {

@@ -4,7 +4,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,7 +17,7 @@ use aesp_catalog::{Contract, Origin as ContractOrigin};
 use aesp_identity::{TokenOptions, Tokens};
 use aesp_policy::{Grant, Role};
 use aesp_proto::{
-    Clock, Entropy, Error, Result, SessionId, SystemClock, TenantId, Timestamp,
+    Clock, DispatchId, Entropy, Error, Result, SessionId, SystemClock, TenantId, Timestamp,
     v1::{
         AnnounceRuntime, ContractDraft, ContractReference, Effects, FulfillTools, FunctionCall,
         FunctionResult, InvokeRequest, InvokeResponse, PrincipalType, ResultStatus, Risk, RuntimeFrame,
@@ -39,6 +42,12 @@ pub(crate) struct Pipeline {
     access: Authenticator,
     token: String,
     session: SessionId,
+    pub(crate) late: Arc<Late>,
+    pub(crate) shards: aesp_cluster::Ownership,
+    /// How many changes of rights the last hop has applied that the views have not.
+    pub(crate) ahead: Arc<AtomicU64>,
+    /// What the Runtime was given.
+    pub(crate) dispatches: Arc<Mutex<Vec<DispatchId>>>,
     _audit: aesp_audit::Duty,
 }
 
@@ -84,10 +93,11 @@ impl Pipeline {
         // Nothing is swept while a test counts.
         let options = aesp_session::Options { sweep_every: Duration::from_secs(3600), ..Default::default() };
         let sessions = Sessions::start(context, options).await.unwrap();
+        let (late, ahead) = (Arc::new(Late::default()), Arc::new(AtomicU64::new(0)));
         let runtimes = Runtimes::start(Wiring {
-            directory: Arc::new(Everything(views.clone())),
+            directory: Arc::new(Everything(views.clone(), Arc::clone(&ahead))),
             admission: Arc::new(Everybody),
-            late: Arc::new(Late::default()),
+            late: Arc::<Late>::clone(&late),
             recorder: recorder.clone(),
             supervisor,
             clock: clock.clone(),
@@ -105,20 +115,21 @@ impl Pipeline {
             tenants,
             sessions: sessions.clone(),
             runtimes,
-            shards,
+            shards: shards.clone(),
             store,
             may_act: Arc::new(|| true),
         };
         let runtimes = parts.runtimes.clone();
         let calls = Calls::new(parts);
+        late.connect(calls.clone());
 
         let view = views.get(TENANT).await.unwrap();
         let new =
             NewSession { principal: principal.id, suggested: None, metadata: BTreeMap::new(), ttl: None };
         let session = sessions.create(&view.tenant, new, Origin::default()).await.unwrap().id;
-        connect(&runtimes).await;
+        let dispatches = connect(&runtimes).await;
         let token = token.reveal().to_owned();
-        Self { calls, access: authenticator, token, session, _audit: audit }
+        Self { calls, access: authenticator, token, session, late, shards, ahead, dispatches, _audit: audit }
     }
 
     /// Makes a call as a front door does: authenticates the token, then invokes.
@@ -191,8 +202,8 @@ async fn load_tokens(store: &Store) -> Arc<Tokens> {
     Arc::new(loaded.await.unwrap())
 }
 
-/// Connects the Runtime, and returns when it may be called.
-async fn connect(runtimes: &Runtimes) {
+/// Connects the Runtime, and returns when it may be called what it will have been given.
+async fn connect(runtimes: &Runtimes) -> Arc<Mutex<Vec<DispatchId>>> {
     let (sender, receiver) = mpsc::channel::<std::result::Result<RuntimeFrame, Status>>(65_536);
     let inbound =
         stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) });
@@ -214,13 +225,17 @@ async fn connect(runtimes: &Runtimes) {
         Some(Host::Fulfilled(answer)) => assert_eq!(answer.fulfilled.len(), 2, "{answer:?}"),
         other => panic!("{other:?}"),
     }
+    let given = Arc::new(Mutex::new(Vec::new()));
+    let dispatches = Arc::clone(&given);
     tokio::spawn(async move {
         while let Some(Ok(frame)) = frames.next().await {
             if let Some(Host::Call(call)) = frame.frame {
+                given.lock().unwrap().push(DispatchId::from_slice(&call.dispatch_id).unwrap());
                 sender.send(Ok(say(Frame::Result(answer(call))))).await.unwrap();
             }
         }
     });
+    dispatches
 }
 
 fn answer(call: ToolCall) -> ToolResult {
@@ -233,7 +248,7 @@ fn answer(call: ToolCall) -> ToolResult {
 }
 
 /// Lets the one Runtime fulfil whatever the tenant has.
-struct Everything(Views);
+struct Everything(Views, Arc<AtomicU64>);
 
 impl Directory for Everything {
     fn registration(&self, runtime_id: &str) -> Option<Arc<Registration>> {
@@ -263,7 +278,9 @@ impl Directory for Everything {
     }
 
     fn rights(&self, tenant: TenantId) -> Option<Rights> {
-        self.0.peek(tenant).map(|view| view.rights())
+        let mut rights = self.0.peek(tenant)?.rights();
+        rights.tenant.0 += self.1.load(Ordering::SeqCst);
+        Some(rights)
     }
 
     fn contracts(&self, tenant: TenantId) -> Vec<ContractReference> {

@@ -9,7 +9,7 @@ const ECHO: Duration = Duration::from_secs(1);
 const ASKED: usize = 64;
 
 /// Watches a link for silence. After more of it than what was left of the node's lease, the sender may have been frozen, and
-/// another node may have taken over what it owned: calls are refused until it has answered a heartbeat that was sent after the
+/// another node may have taken over what it owned: no call begins until it has answered a heartbeat that was sent after the
 /// silence. Frames say what is left; of a node whose frames don't, it is the whole lease.
 #[derive(Debug)]
 pub(crate) struct Lease {
@@ -95,7 +95,7 @@ impl Lease {
         now.saturating_duration_since(self.heard)
     }
 
-    /// Returns whether calls must be refused.
+    /// Returns whether no call may begin.
     pub(crate) fn in_doubt(&self) -> bool {
         self.doubt.is_some()
     }

@@ -1,5 +1,6 @@
 //! One connection to one node: announced, then served until either side ends it.
 
+mod held;
 mod open;
 
 use std::{sync::Arc, time::Duration};
@@ -8,7 +9,7 @@ use aesp_proto::{
     DispatchId, Error, ErrorCode,
     v1::{
         CancelCall, Draining, FulfillToolsResponse, Heartbeat, HostFrame, RegisterToolsResponse,
-        RejectedTool, RuntimeFrame, host_frame, runtime_frame::Frame,
+        RejectedTool, RuntimeFrame, ToolCall, host_frame, runtime_frame::Frame,
     },
 };
 use tokio::{
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tracing::{debug, info, warn};
 
+use self::held::HeldCalls;
 use crate::{
     endpoint::Endpoint,
     failure::ToolFailure,
@@ -34,6 +36,9 @@ use crate::{
 const SILENT_HEARTBEATS: u32 = 6;
 /// Or for so many leases, if that is longer: by then others own what the node owned.
 const SILENT_LEASES: u32 = 3;
+/// How long calls of a node in doubt wait for its answer: a lease, within these.
+const HOLD: Duration = Duration::from_millis(100);
+const HOLD_LONGEST: Duration = Duration::from_secs(1);
 /// How long an older connection stays after the newer one offers the tools, so that every node hears of that first.
 const OVERLAP: Duration = Duration::from_millis(250);
 const REOFFER_BASE: Duration = Duration::from_secs(2);
@@ -75,6 +80,7 @@ pub(crate) struct Link {
     leaving: Option<Leaving>,
     /// Older connections, which leave once this one offers the tools.
     succeeded: Vec<CancellationToken>,
+    held: HeldCalls,
     rejected: u32,
     reoffer_at: Option<Instant>,
 }
@@ -111,7 +117,7 @@ impl Link {
             let reoffer = self.reoffer_at;
             let leaving = self.leaving.is_some();
             let asked = self.asked.is_some();
-            let leave_by = self.leave_by();
+            let (leave_by, held_until) = (self.leave_by(), self.held.until());
             tokio::select! {
                 frame = self.incoming.message() => match frame {
                     Ok(Some(frame)) => {
@@ -145,6 +151,7 @@ impl Link {
                     }
                 }
                 _ = progress.changed(), if leaving => {}
+                () = at(held_until) => self.release(Some(&doubted())),
                 () = at(leave_by) => return End::Left,
             }
         }
@@ -152,25 +159,22 @@ impl Link {
 
     fn take(&mut self, frame: HostFrame, events: &mpsc::UnboundedSender<AskedToLeave>) -> Option<End> {
         let left = frame.lease_remaining_ms.map(|left| Duration::from_millis(left.into()));
-        let answers = matches!(&frame.frame, Some(host_frame::Frame::Heartbeat(beat)) if self.lease.is_own(beat.sequence));
+        let answers = match &frame.frame {
+            Some(host_frame::Frame::Heartbeat(beat)) => self.lease.is_own(beat.sequence),
+            _ => false,
+        };
         if !answers && self.lease.hear(Instant::now(), left) {
-            warn!(endpoint = %self.endpoint, "the host may have lost its lease, calls are refused until it answers");
+            warn!(endpoint = %self.endpoint, "the node may have lost its lease, calls wait until it answers");
             self.ask();
         }
         match frame.frame? {
-            host_frame::Frame::Call(call) => {
-                let refusal = self.lease.in_doubt().then(|| {
-                    let message = "the node may have lost its lease; the tool did not run";
-                    ToolFailure::of_type(ToolFailure::UNAVAILABLE, message)
-                });
-                serve::accept(&self.shared, self.generation, call, refusal);
-            }
+            host_frame::Frame::Call(call) => self.called(call, left),
             host_frame::Frame::Cancel(CancelCall { dispatch_id, reason }) => {
-                if let Ok(id) = DispatchId::from_slice(&dispatch_id) {
-                    let why = ToolFailure::of_type(
-                        ToolFailure::CANCELLED,
-                        format!("the call was cancelled: {reason}"),
-                    );
+                let why =
+                    ToolFailure::of_type(ToolFailure::CANCELLED, format!("the call was cancelled: {reason}"));
+                if let Some(call) = self.held.remove(&dispatch_id) {
+                    serve::accept(&self.shared, self.generation, call, Some(why));
+                } else if let Ok(id) = DispatchId::from_slice(&dispatch_id) {
                     self.shared.ledger().stop(id, why);
                 }
             }
@@ -186,6 +190,9 @@ impl Link {
                     Beat::Answer => {
                         if let Some(leaving) = &mut self.leaving {
                             leaving.answered |= beat.sequence >= leaving.sequence;
+                        }
+                        if !self.lease.in_doubt() {
+                            self.release(None);
                         }
                     }
                     Beat::Echo => {}
@@ -208,6 +215,29 @@ impl Link {
             }
         }
         None
+    }
+
+    /// Begins a call, unless the node is in doubt.
+    fn called(&mut self, call: ToolCall, left: Option<Duration>) {
+        if !self.lease.in_doubt() {
+            return serve::accept(&self.shared, self.generation, call, None);
+        }
+        let (now, patience) = (Instant::now(), self.lease.length().clamp(HOLD, HOLD_LONGEST));
+        // One that says itself that its lease is over needs no question.
+        let refused = match left {
+            Some(Duration::ZERO) => Some(call),
+            _ => self.held.hold(now, patience, call).err(),
+        };
+        if let Some(call) = refused {
+            serve::accept(&self.shared, self.generation, call, Some(doubted()));
+        }
+    }
+
+    /// Begins what was held, or refuses it.
+    fn release(&mut self, refusal: Option<&ToolFailure>) {
+        for call in self.held.take(Instant::now()) {
+            serve::accept(&self.shared, self.generation, call, refusal.cloned());
+        }
     }
 
     fn fulfilled(&mut self, answer: FulfillToolsResponse) {
@@ -269,7 +299,7 @@ impl Link {
 
     fn may_leave(&self) -> bool {
         let Some(leaving) = &self.leaving else { return false };
-        leaving.answered && self.shared.ledger().open(self.generation) == 0
+        leaving.answered && self.held.is_empty() && self.shared.ledger().open(self.generation) == 0
     }
 
     fn ask(&mut self) -> u64 {
@@ -292,6 +322,11 @@ async fn at(instant: Option<Instant>) {
         Some(instant) => sleep_until(instant).await,
         None => std::future::pending().await,
     }
+}
+
+fn doubted() -> ToolFailure {
+    let message = "the node may have lost its lease; the tool did not run";
+    ToolFailure::of_type(ToolFailure::UNAVAILABLE, message)
 }
 
 fn lost(reason: &str) -> Error {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use aesp_proto::{
     Error, ErrorCode,
-    v1::{GoAway, Heartbeat, ToolResult, host_frame, runtime_frame},
+    v1::{CancelCall, GoAway, Heartbeat, ToolResult, host_frame, runtime_frame},
 };
 use aesp_sdk::{Runtime, RuntimeState, ToolFailure};
 use serde_json::json;
@@ -227,6 +227,34 @@ async fn a_node_without_its_lease_gets_no_work_done() {
         }
     };
     assert_eq!(failure(&result).kind(), ToolFailure::UNAVAILABLE, "the sender may have been frozen");
+
+    // One that only was slow answers, and the call that was held begins; one that was cancelled meanwhile does not.
+    host.lease_remaining_ms = Some(1);
+    host.send(host_frame::Frame::Heartbeat(Heartbeat { sequence: 2, sent_at_ms: 0 }));
+    loop {
+        match host.next().await {
+            Some(runtime_frame::Frame::Heartbeat(beat)) if beat.sequence == 2 => break,
+            Some(runtime_frame::Frame::Heartbeat(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    host.lease_remaining_ms = Some(5_000);
+    host.call(5, "echo", &json!(5));
+    host.call(6, "echo", &json!(6));
+    host.send(host_frame::Frame::Cancel(CancelCall { dispatch_id: vec![6; 16], reason: "test".into() }));
+    let mut results = Vec::new();
+    while results.len() < 2 {
+        match host.next().await {
+            // Every question is answered; that which was asked after the silence counts.
+            Some(runtime_frame::Frame::Heartbeat(beat)) => host.send(host_frame::Frame::Heartbeat(beat)),
+            Some(runtime_frame::Frame::Result(result)) => results.push(result),
+            other => panic!("{other:?}"),
+        }
+    }
+    results.sort_by_key(|result| result.dispatch_id.clone());
+    assert_eq!(content(&results[0]), json!(5));
+    assert_eq!(failure(&results[1]).kind(), ToolFailure::CANCELLED);
 }
 
 #[tokio::test]

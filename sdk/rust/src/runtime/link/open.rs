@@ -15,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::{Link, lost, send};
+use super::{Link, held::HeldCalls, lost, send};
 use crate::{
     endpoint::Endpoint,
     runtime::{lease::Lease, shared::Shared, status::RuntimeState},
@@ -82,6 +82,7 @@ impl Link {
             leave: CancellationToken::new(),
             leaving: None,
             succeeded,
+            held: HeldCalls::new(shared.limits.concurrency as usize),
             rejected: 0,
             reoffer_at: None,
         };
