@@ -12,10 +12,14 @@ export OUT ?= target/out
 # How long `make fuzz` runs each target.
 SECONDS ?= 60
 
-.PHONY: help setup peers build check lint unit test demo bench fuzz advisories clean
+# How long `make chaos` may take in seconds, and on how many nodes it plays: 1, 3 or 1,3.
+DURATION ?= 540
+NODES ?= 1
+
+.PHONY: help setup peers build check lint unit test demo bench fuzz coverage chaos chaos-short advisories clean
 
 help: ## Lists the commands.
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup:
 	@scripts/setup build
@@ -36,7 +40,7 @@ test: ## Lint, unit, integration and real-counterpart tests: what decides whethe
 	@scripts/install-peers
 	$(MAKE) check
 
-check: lint unit
+check: lint unit chaos-short
 
 lint:
 	cargo fmt --all --check
@@ -54,9 +58,24 @@ bench: setup ## Measures a bare relay and the governed path in one run.
 	@mkdir -p $(OUT)
 	$(CARGO_TARGET_DIR)/release/aesp-bench --out $(OUT)
 
+chaos: ## Breaks real nodes and Runtimes and checks the invariants. DURATION=540 seconds, NODES=1,3.
+	@scripts/setup build
+	@scripts/install-fault-tools
+	cargo build -p aesp-node -p aesp-chaos-tests --bins --locked
+	$(CARGO_TARGET_DIR)/debug/aesp-chaos run --nodes $(NODES) --within $(DURATION) --out $(OUT)
+
+chaos-short: ## The same in three minutes: part of `make test`.
+	cargo build -p aesp-node -p aesp-chaos-tests --bins --locked
+	$(CARGO_TARGET_DIR)/debug/aesp-chaos run --short --nodes $(NODES) --within 150 --out $(OUT)
+
 fuzz: ## Fuzzes everything that parses strangers' bytes. SECONDS=60 each, TARGETS="row_key schema" chooses.
 	@scripts/setup fuzz
 	scripts/fuzz $(SECONDS) $(TARGETS)
+
+coverage: ## Runs every test and reports which lines of the decision code they ran; fails below 90 %.
+	@scripts/setup coverage
+	@scripts/install-peers
+	scripts/coverage $(OUT)
 
 advisories: ## Known vulnerabilities in dependencies; needs the network.
 	cargo deny check advisories

@@ -23,6 +23,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".aesp.v1.PeerRequest.payload")
         .bytes(".aesp.v1.PeerPart.payload")
         .bytes(".aesp.v1.PeerTell.payload")
+        .bytes(".aesp.v1.ForwardedRequest.body")
+        .bytes(".aesp.v1.ForwardedPart.data")
+        .bytes(".aesp.v1.RemoteDispatch.args_json")
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

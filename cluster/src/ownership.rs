@@ -4,7 +4,7 @@ use aesp_proto::{Epoch, Incarnation, ShardId};
 use aesp_storage::{SHARDS, shard_of};
 use tokio::sync::watch;
 
-use crate::{Error, Fence};
+use crate::{Error, Fence, Lease};
 
 /// Who owns a shard, as this node last read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,9 +29,12 @@ pub enum Held {
 }
 
 /// The shards as this node sees them: which are its own, and who owns the others. Cheap to clone.
+///
+/// In a cluster nothing is held at any moment at which the node's lease is not.
 #[derive(Clone, Debug)]
 pub struct Ownership {
     own: Incarnation,
+    lease: Option<Lease>,
     shards: watch::Sender<Arc<[Shard]>>,
 }
 
@@ -40,14 +43,19 @@ impl Ownership {
     #[must_use]
     pub fn none(own: Incarnation) -> Self {
         let nobody = Shard { owner: None, epoch: Epoch::default(), held: Held::No };
-        Self { own, shards: watch::Sender::new(vec![nobody; usize::from(SHARDS)].into()) }
+        Self { own, lease: None, shards: watch::Sender::new(vec![nobody; usize::from(SHARDS)].into()) }
+    }
+
+    /// Creates the view of a node that owns nothing yet, and holds only what its lease covers.
+    pub(crate) fn under(own: Incarnation, lease: Lease) -> Self {
+        Self { lease: Some(lease), ..Self::none(own) }
     }
 
     /// Creates the view of a node that owns every shard, at the epochs that `Transaction::claim_shards` returned.
     #[must_use]
     pub fn all(own: Incarnation, epochs: &[Epoch]) -> Self {
         let shard = |epoch: &Epoch| Shard { owner: Some(own), epoch: *epoch, held: Held::Yes };
-        Self { own, shards: watch::Sender::new(epochs.iter().map(shard).collect()) }
+        Self { own, lease: None, shards: watch::Sender::new(epochs.iter().map(shard).collect()) }
     }
 
     /// Returns this node's incarnation.
@@ -73,7 +81,11 @@ impl Ownership {
     /// Tells whether this node may begin anything at all.
     #[must_use]
     pub fn holds_any(&self) -> bool {
-        self.shards.borrow().iter().any(|shard| shard.held == Held::Yes)
+        self.may_act() && self.shards.borrow().iter().any(|shard| shard.held == Held::Yes)
+    }
+
+    fn may_act(&self) -> bool {
+        self.lease.as_ref().is_none_or(Lease::is_held)
     }
 
     /// Returns what this node knows of a shard.
@@ -82,7 +94,9 @@ impl Ownership {
     /// If the shard is beyond [`SHARDS`]; ids of shards come from `shard_of`.
     #[must_use]
     pub fn shard(&self, shard: ShardId) -> Shard {
-        self.shards.borrow()[usize::from(shard.0)]
+        let seen = self.shards.borrow()[usize::from(shard.0)];
+        // The lease is asked at each act: a process that was stopped finds out here, before anybody tells it.
+        if seen.held == Held::No || self.may_act() { seen } else { Shard { held: Held::No, ..seen } }
     }
 
     /// Returns all shards, in their order.

@@ -1,5 +1,8 @@
+use serde::{Deserialize, Serialize};
+
 /// What a node is ready for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum MemberState {
     /// It has begun and owns nothing yet.
     #[default]
@@ -11,7 +14,7 @@ pub enum MemberState {
 }
 
 impl MemberState {
-    const ALL: [Self; 3] = [Self::Joining, Self::Serving, Self::Draining];
+    pub(crate) const ALL: [Self; 3] = [Self::Joining, Self::Serving, Self::Draining];
 
     /// Returns its name, as rows, gossip and people write it.
     #[must_use]
@@ -31,7 +34,7 @@ impl MemberState {
 }
 
 /// How busy a node is. A hint for placement and for people.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Load {
     /// Sessions in memory.
     pub sessions: u32,

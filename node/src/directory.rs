@@ -5,7 +5,7 @@ use aesp_proto::{
     Result, SessionId, TenantId,
     v1::{ContractDraft, ContractReference},
 };
-use aesp_runtime::{Admission, Directory, Registration, RuntimeSlot};
+use aesp_runtime::{Admission, Directory, Registration, Rights, RuntimeSlot};
 use aesp_tenant::{RuntimeMode, Tenants};
 use async_trait::async_trait;
 
@@ -44,6 +44,10 @@ impl Directory for ViewDirectory {
             .find(name, version)
             .ok_or("no active contract of this name and version is offered")?;
         Ok(found.contract().reference())
+    }
+
+    fn rights(&self, tenant: TenantId) -> Option<Rights> {
+        self.0.peek(tenant).map(|view| view.rights())
     }
 
     fn contracts(&self, tenant: TenantId) -> Vec<ContractReference> {

@@ -1,6 +1,11 @@
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use tonic::service::Routes;
 
 /// Tells whether the node can serve now, or why not.
@@ -19,6 +24,10 @@ pub struct Host {
     pub ready: ReadinessProbe,
     /// What `/metrics` shows; the listeners add their own.
     pub registry: prometheus::Registry,
+    /// Where other nodes reach this one; none for a node that is alone.
+    pub peers: Option<SocketAddr>,
+    /// Ready when the node has lost its place in the cluster for ever: the process must end.
+    pub lost: BoxFuture<'static, ()>,
     /// Ends the components in order.
     pub drain: Box<dyn Drain>,
     /// Told of refused handshakes, for the audit log.
@@ -28,11 +37,17 @@ pub struct Host {
 /// The parts of an orderly shutdown that belong to the components. Each step is bounded by the caller.
 #[async_trait]
 pub trait Drain: Send + Sync {
+    /// Hands over what the node owns to the other nodes, which answer from then on.
+    async fn hand_over(&self);
+
     /// Tells every connected Runtime to finish its calls within `grace` and to connect elsewhere.
     async fn send_runtimes_away(&self, grace: Duration);
 
     /// Refuses new calls and returns when none runs any more.
     async fn finish_calls(&self);
+
+    /// Says goodbye to the cluster, so that nobody waits for the node.
+    async fn leave(&self);
 
     /// Writes what is pending and closes the store.
     async fn close(&self);

@@ -1,10 +1,12 @@
 //! The AESP Host as one process: configuration, TLS, listeners, the wiring of the components, the command line.
 
 pub mod cli;
+mod cluster;
 pub mod config;
 mod directory;
 mod duties;
 mod end;
+mod forward;
 mod guard;
 mod host;
 mod init;

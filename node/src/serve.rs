@@ -46,6 +46,8 @@ pub struct Addresses {
     pub https: SocketAddr,
     /// Metrics and probes.
     pub metrics: SocketAddr,
+    /// Other nodes; none for a node that is alone.
+    pub peers: Option<SocketAddr>,
 }
 
 /// A node whose listeners are bound and not served yet.
@@ -87,13 +89,14 @@ impl Node {
             grpc: self.grpc.local_addr()?,
             https: self.https.local_addr()?,
             metrics: self.metrics.local_addr()?,
+            peers: self.host.peers,
         })
     }
 
     /// Serves until `stop`, then shuts down in order.
     ///
     /// # Errors
-    /// When a listener fails; the others are shut down then, too.
+    /// When a listener fails, and the others are shut down then, too; or when the node lost its place in the cluster for ever.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let addresses = self.addresses()?;
         let Self { config, host, clock, material, grpc, https, metrics } = self;
@@ -138,10 +141,16 @@ impl Node {
         let incoming = acceptor(Protocol::Https).incoming(https);
         servers.spawn(listen::serve_https(listen::https_router(host.jwks), incoming, accepting));
 
-        let Addresses { grpc, https, metrics } = addresses;
-        tracing::info!(node = config.node.name, %grpc, %https, %metrics, "listening");
+        let Addresses { grpc, https, metrics, peers } = addresses;
+        let peers = peers.map(tracing::field::display);
+        tracing::info!(node = config.node.name, %grpc, %https, %metrics, peers, "listening");
         let ended = tokio::select! {
             () = stop.cancelled() => Ok(()),
+            () = host.lost => {
+                tracing::error!("another node declared this one dead; it ends, and starts again under a new number");
+                shutdown.abandon().await;
+                anyhow::bail!("the node was declared dead because it did not renew its lease in time; start it again");
+            }
             Some(ended) = servers.join_next() => {
                 ended.map_err(anyhow::Error::from).flatten().and(Err(anyhow::anyhow!("a listener ended by itself")))
             }

@@ -15,6 +15,10 @@ use crate::{
 const READINESS_OFF: Duration = Duration::from_secs(1);
 const RUNTIMES_AWAY: Duration = Duration::from_secs(2);
 const CONNECTIONS_CLOSE: Duration = Duration::from_secs(5);
+const LEAVE: Duration = Duration::from_secs(5);
+const ABANDONED: Duration = Duration::from_secs(3);
+/// What a hand-over may take beyond the calls that it waits for.
+const HAND_OVER: Duration = Duration::from_secs(5);
 const STORE_CLOSE: Duration = Duration::from_secs(10);
 
 /// What an orderly end needs.
@@ -48,6 +52,8 @@ impl Shutdown {
         // First, so that load balancers and clients look elsewhere while everything still works.
         self.readiness.leave();
         step("readiness off", READINESS_OFF, self.health.report()).await;
+        // Shard by shard: new calls wait at the successor while those that run here end, with the Runtimes that they run at.
+        step("shards handed over", drain_for + HAND_OVER, self.drain.hand_over()).await;
         // Runtimes connect elsewhere before their calls here end.
         step("runtimes sent away", RUNTIMES_AWAY, self.drain.send_runtimes_away(drain_for)).await;
         // Open connections hear a GOAWAY: running calls and Runtime streams go on.
@@ -58,7 +64,17 @@ impl Shutdown {
         self.connections.close_all();
         step("connections closed", CONNECTIONS_CLOSE, async { while servers.join_next().await.is_some() {} })
             .await;
+        step("cluster left", LEAVE, self.drain.leave()).await;
         step("store closed", STORE_CLOSE, self.drain.close()).await;
+    }
+
+    /// Ends the node at once after it has lost its place: nothing that it could finish counts. What waits for the audit log is
+    /// written if the store takes it.
+    pub(crate) async fn abandon(self) {
+        self.readiness.leave();
+        self.accepting.cancel();
+        self.connections.close_all();
+        step("store closed", ABANDONED, self.drain.close()).await;
     }
 }
 

@@ -4,38 +4,51 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use aesp_audit::{Recorder, Refused};
 use aesp_call::{Access, Authenticator, CallParts, Calls, Late, Views};
-use aesp_cluster::Ownership;
+use aesp_cluster::Cluster;
 use aesp_identity::{TokenOptions, Tokens};
-use aesp_proto::{Clock, Entropy, Incarnation, SystemClock, TenantId};
+use aesp_proto::{Clock, Entropy, SystemClock, TenantId};
 use aesp_runtime::Runtimes;
 use aesp_session::Sessions;
 use aesp_storage::{FileKeyProvider, KeyProvider, LmdbOptions, MemoryOptions, Store};
 use aesp_supervision::Supervisor;
 use aesp_tenant::Tenants;
 use anyhow::Context as _;
+use tokio::{sync::Mutex, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, Host,
+    cluster::{Duties, Member, Others, Outside, Router, RuntimeLinks, Witness},
     config::Engine,
     directory::{RuntimeQuota, ViewDirectory},
     duties,
     end::End,
+    forward::{self, Forward, Owner},
     guard::Guard,
     services::{self, Context},
 };
 
-/// Opens the store, starts the actors and makes the services.
+/// How long a starting node waits until it owns something, or the cluster has nothing for it.
+const TAKES_UP: Duration = Duration::from_secs(10);
+const TAKES_UP_LOOK: Duration = Duration::from_millis(10);
+
+/// Opens the store, joins the cluster, starts the actors and makes the services.
 ///
 /// # Errors
-/// When the store can't be opened or its master key is wrong.
+/// When the store can't be opened or its master key is wrong, or the cluster does not take the node.
 pub async fn build(config: &Config) -> anyhow::Result<Host> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let member = Member::prepare(config, &clock).await?;
     let store = open_store(config, open_key(&config.keys.master_key_file)?).await?;
-    Ok(assemble(store, config).await?.0)
+    Ok(assemble(store, config, member).await?.0)
 }
 
-/// Starts the actors on a store and makes the services, and what these share.
-pub(crate) async fn assemble(store: Store, config: &Config) -> anyhow::Result<(Host, Context)> {
+/// Joins the cluster, starts the actors on a store and makes the services, and what these share.
+pub(crate) async fn assemble(
+    store: Store,
+    config: &Config,
+    member: Option<Member>,
+) -> anyhow::Result<(Host, Context)> {
     store.initialise().await.context("the store can't be used")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy = Entropy::from_system();
@@ -48,7 +61,10 @@ pub(crate) async fn assemble(store: Store, config: &Config) -> anyhow::Result<(H
     };
     let started = Recorder::start(store.clone(), Arc::clone(&clock), entropy.clone(), options).await;
     let (recorder, audit) = started.context("the audit log can't be written")?;
-    let shards = claim_shards(&store).await.context("the shards can't be claimed")?;
+    let witness = Arc::new(Witness::start(recorder.clone(), entropy.clone()));
+    // INVARIANT R1: known to the others first, and only then the rights are read: no change slips in between.
+    let cluster = join(&store, config, member.as_ref(), &registry, &clock, &entropy, &witness).await?;
+    let ownership = cluster.ownership();
     let tokens = load_tokens(&store, config, &*clock, &entropy).await.context("no signing key")?;
     let views = Views::start(store.clone()).await.context("the platform's rights can't be loaded")?;
     let tenants = Tenants::new(root.clone(), aesp_tenant::Metrics::new(&registry)?);
@@ -60,7 +76,7 @@ pub(crate) async fn assemble(store: Store, config: &Config) -> anyhow::Result<(H
             tenants: tenants.clone(),
             clock: Arc::clone(&clock),
             entropy: entropy.clone(),
-            shards: shards.clone(),
+            shards: ownership.clone(),
             supervisor: root.clone(),
             metrics: aesp_session::Metrics::new(&registry)?,
         },
@@ -68,6 +84,7 @@ pub(crate) async fn assemble(store: Store, config: &Config) -> anyhow::Result<(H
     )
     .await?;
     let late = Arc::new(Late::default());
+    let frames = cluster.lease();
     let runtimes = Runtimes::start(aesp_runtime::Wiring {
         directory: Arc::new(ViewDirectory(views.clone())),
         admission: Arc::new(RuntimeQuota { views: views.clone(), tenants: tenants.clone() }),
@@ -76,6 +93,7 @@ pub(crate) async fn assemble(store: Store, config: &Config) -> anyhow::Result<(H
         supervisor: root.clone(),
         clock: Arc::clone(&clock),
         entropy: entropy.clone(),
+        lease: Arc::new(move || frames.remaining()),
         metrics: aesp_runtime::Metrics::new(&registry)?,
         options: aesp_runtime::Options::default(),
     })
@@ -85,20 +103,24 @@ pub(crate) async fn assemble(store: Store, config: &Config) -> anyhow::Result<(H
     let authenticator = Authenticator::new(store.clone(), Arc::clone(&tokens), views.clone(), log, at);
     let (at, log) = (Arc::clone(&clock), recorder.clone());
     let access = Access::new(views.clone(), authenticator.clone(), log, entropy.clone(), at);
+    let lease = cluster.lease();
+    let acting = lease.clone();
     let calls = Calls::new(CallParts {
         access: access.clone(),
         tenants: tenants.clone(),
         sessions: sessions.clone(),
         runtimes: runtimes.clone(),
-        shards,
+        shards: ownership.clone(),
         store: store.clone(),
+        calls_in_flight: config.limits.calls_in_flight as usize,
+        may_act: Arc::new(move || acting.is_held()),
     });
     late.connect(calls.clone());
 
     let context = Context {
         store,
         views,
-        authenticator: authenticator.clone(),
+        authenticator,
         access,
         recorder: recorder.clone(),
         tokens: Arc::clone(&tokens),
@@ -106,21 +128,66 @@ pub(crate) async fn assemble(store: Store, config: &Config) -> anyhow::Result<(H
         sessions,
         runtimes: runtimes.clone(),
         calls: calls.clone(),
+        cluster: cluster.clone(),
+        ownership,
+        others: Others::default(),
         entropy: entropy.clone(),
-        clock,
+        clock: Arc::clone(&clock),
     };
     let closing = CancellationToken::new();
     duties::start(&context, closing.clone());
-    let routes = services::routes(&context, config.limits.message_bytes as usize);
-    let guarded = routes.into_axum_router().layer(Guard::new(authenticator, entropy));
+    let message_bytes = config.limits.message_bytes as usize;
+    let counters = forward::Metrics::register(&registry)?;
+    let forward = Forward::new(context.clone(), counters.clone(), message_bytes);
+    let routes = services::routes(&context, message_bytes);
+    let guarded = routes.into_axum_router().layer(Guard::new(&context, forward.clone()));
+
+    let membership = match member {
+        None => None,
+        Some(member) => {
+            let owner = Owner::new(context.clone(), guarded.clone(), counters);
+            let outside = Outside {
+                name: &config.node.name,
+                registry: &registry,
+                clock,
+                entropy,
+                witness,
+                service: Arc::new(Router {
+                    cluster: cluster.clone(),
+                    owner,
+                    runtimes: runtimes.clone(),
+                    others: context.others.clone(),
+                }),
+                others: context.others.clone(),
+                closing: closing.clone(),
+            };
+            runtimes.join(cluster.own(), Arc::new(RuntimeLinks(context.others.clone())));
+            Some(member.link(&cluster, outside).await?)
+        }
+    };
+    cluster.serve(Arc::new(Duties(context.clone())), membership.as_ref().map(|member| member.links.clone()));
+    takes_up(&cluster).await;
+
     let not_escalated = duties::escalation(root.clone());
-    let log = recorder.clone();
+    let (log, placed) = (recorder.clone(), cluster.clone());
     let host = Host {
         routes: guarded.into(),
         jwks: Arc::new(move || tokens.jwks()),
-        ready: Arc::new(not_escalated),
+        ready: Arc::new(move || not_escalated().and_then(|()| placed.ready())),
         registry,
-        drain: Box::new(End::new(runtimes, calls, recorder, audit, root, closing)),
+        peers: membership.as_ref().map(|member| member.at),
+        lost: Box::pin(async move { lease.lost().await }),
+        drain: Box::new(End {
+            runtimes,
+            calls,
+            forward,
+            cluster,
+            membership,
+            recorder,
+            audit: Mutex::new(Some(audit)),
+            root,
+            closing,
+        }),
         refused: Arc::new(move |ip, reason| {
             log.observe_refused(Refused {
                 source_ip: Some(ip),
@@ -131,6 +198,46 @@ pub(crate) async fn assemble(store: Store, config: &Config) -> anyhow::Result<(H
         }),
     };
     Ok((host, context))
+}
+
+async fn join(
+    store: &Store,
+    config: &Config,
+    member: Option<&Member>,
+    registry: &prometheus::Registry,
+    clock: &Arc<dyn Clock>,
+    entropy: &Entropy,
+    witness: &Arc<Witness>,
+) -> anyhow::Result<Cluster> {
+    let mut options = aesp_cluster::Options::new(config.node.name.as_str());
+    options.version = env!("CARGO_PKG_VERSION").to_owned();
+    options.endpoint = member.map(Member::endpoint).unwrap_or_default();
+    if let Some(section) = &config.cluster {
+        options.lease = section.lease();
+    }
+    // Hand-overs end before the shutdown that waits for them.
+    options.grace = options.grace.min(Duration::from_secs(config.limits.drain_seconds.into()));
+    let brings = aesp_cluster::Context {
+        store: store.clone(),
+        clock: Arc::clone(clock),
+        entropy: entropy.clone(),
+        metrics: aesp_cluster::Metrics::register(registry)?,
+        notices: Arc::<Witness>::clone(witness),
+    };
+    Cluster::join(brings, options).await.context("the cluster does not take this node")
+}
+
+/// Waits until the node has what is its to take, so that the first request finds it ready. In a cluster it may take longer: then
+/// the others answer.
+async fn takes_up(cluster: &Cluster) {
+    let until = Instant::now() + TAKES_UP;
+    while let Err(why) = cluster.ready() {
+        if Instant::now() >= until {
+            tracing::warn!(why, "the node begins before it is ready");
+            return;
+        }
+        tokio::time::sleep(TAKES_UP_LOOK).await;
+    }
 }
 
 /// Prepares a new store and makes the platform's first administrator; returns the API key's text, which is shown once.
@@ -181,18 +288,6 @@ async fn open_store(config: &Config, key: Arc<dyn KeyProvider>) -> anyhow::Resul
         Some(Engine::Memory) => Ok(Store::memory(MemoryOptions::default(), key)),
         None => anyhow::bail!("store.path names no engine: use lmdb:/path or memory"),
     }
-}
-
-async fn claim_shards(store: &Store) -> Result<Ownership, aesp_storage::Error> {
-    let (incarnation, epochs) = store
-        .run(|tx| {
-            Box::pin(async move {
-                let incarnation = tx.next_incarnation().await?;
-                Ok((Incarnation(incarnation), tx.claim_shards(incarnation).await?))
-            })
-        })
-        .await?;
-    Ok(Ownership::all(incarnation, &epochs))
 }
 
 async fn load_tokens(

@@ -93,7 +93,9 @@ fn init_makes_everything_once() {
     let key = shown["administrator_api_key"].as_str().unwrap();
     assert!(key.starts_with("aesp_"));
     let data = folder.path().join("aesp-data");
-    for private in ["master.key", "pki/ca.key", "pki/server.key", "aesp.toml"] {
+    for private in
+        ["master.key", "cluster.secret", "pki/ca.key", "pki/server.key", "pki/node.key", "aesp.toml"]
+    {
         let mode = fs::metadata(data.join(private)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{private}");
     }
@@ -125,4 +127,30 @@ fn an_absent_node_exits_69() {
     let (code, _, error) = texts(&mut command);
     assert_eq!(code, Some(69), "{error}");
     assert!(error.contains("next:  "), "{error}");
+}
+
+#[test]
+fn a_node_of_a_cluster_is_checked_before_it_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let init = ["init", "--name", "n1", "--listen-peers", "127.0.0.1:9444"];
+    assert_eq!(texts(aesp(folder.path()).args(init)).0, Some(0));
+    let check = || texts(aesp(folder.path()).args(["config", "check", "-o", "json"]));
+    let (code, shown, error) = check();
+    assert_eq!(code, Some(0), "{error}");
+    assert!(shown.contains("\"cluster\""), "{shown}");
+
+    let issue = ["pki", "node", "n2", "--host", "n2.example", "-o", "json"];
+    let (code, issued, error) = texts(aesp(folder.path()).args(issue));
+    assert_eq!(code, Some(0), "{error}");
+    assert!(issued.contains("spiffe://aesp.local/node/n2"), "{issued}");
+    // Another node's certificate names another node.
+    let (code, _, error) = texts(aesp(folder.path()).env("AESP_NODE__NAME", "n2").args(["config", "check"]));
+    assert_eq!(code, Some(64), "{error}");
+    assert!(error.contains("spiffe://aesp.local/node/n2") && error.contains("aesp pki node n2"), "{error}");
+
+    let secret = folder.path().join("aesp-data/cluster.secret");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
+    let (code, _, error) = check();
+    assert_eq!(code, Some(64), "{error}");
+    assert!(error.contains("cluster.secret") && error.contains("0600"), "{error}");
 }

@@ -1,4 +1,4 @@
-use aesp_proto::{Epoch, Id, Revision, ShardId, Timestamp};
+use aesp_proto::{Epoch, Id, Incarnation, Revision, ShardId, Timestamp};
 
 /// Builds a row key whose byte order is the order of its parts.
 #[derive(Debug, Default)]
@@ -194,7 +194,7 @@ macro_rules! like_its_number {
 }
 
 // One body for every number with a name.
-like_its_number!(Revision, Epoch, ShardId);
+like_its_number!(Revision, Epoch, ShardId, Incarnation);
 
 const SIGN: u64 = 1 << 63;
 

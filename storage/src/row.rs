@@ -40,6 +40,15 @@ impl Default for Scan {
     }
 }
 
+/// A row as it lies in the store, readable or not.
+#[derive(Clone, Debug)]
+pub struct Found<R> {
+    /// The row, or why it can't be read.
+    pub row: Result<R, Error>,
+    /// Its bytes, to tell later whether it is still the same.
+    pub bytes: Bytes,
+}
+
 // The first byte of a value says what follows.
 /// JSON.
 const PLAIN: u8 = 1;
@@ -122,6 +131,57 @@ impl Transaction {
                 Error::damaged_row(format!("a key of kind {:04x}: {error}", R::KIND.code()))
             })?;
             out.push((row_key, self.decode(keys.as_deref(), &key, value).await?));
+        }
+        Ok(out)
+    }
+
+    /// Reads a row that may be damaged.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get), but for a row that can't be read.
+    pub async fn find<R: Row>(&self, tenant: TenantId, key: &R::Key) -> Result<Option<Found<R>>, Error> {
+        let key = key::typed(tenant, R::KIND, key)?;
+        let (value, keys) = join(self.get_raw(&key), self.keys_of::<R>(tenant)).await;
+        let (value, keys) = (value?, keys?);
+        let Some(bytes) = value else { return Ok(None) };
+        let row = self.decode(keys.as_deref(), &key, bytes.clone()).await;
+        Ok(Some(Found { row, bytes }))
+    }
+
+    /// Returns all rows of a kind that has few, in the order of their keys; some may be damaged. What has no key of the kind is
+    /// left out.
+    ///
+    /// # Errors
+    /// As [`scan`](Self::scan), but for rows that can't be read.
+    pub async fn find_all<R: Row>(&self, tenant: TenantId) -> Result<Vec<(R::Key, Found<R>)>, Error> {
+        self.find_each(tenant, false).await
+    }
+
+    /// As [`find_all`](Self::find_all), without a conflict.
+    ///
+    /// # Errors
+    /// As [`find_all`](Self::find_all).
+    pub async fn glance_all<R: Row>(&self, tenant: TenantId) -> Result<Vec<(R::Key, Found<R>)>, Error> {
+        self.find_each(tenant, true).await
+    }
+
+    async fn find_each<R: Row>(
+        &self,
+        tenant: TenantId,
+        snapshot: bool,
+    ) -> Result<Vec<(R::Key, Found<R>)>, Error> {
+        let range = Range::prefix(&row_key(tenant, R::KIND, &[])).snapshot(snapshot);
+        let (rows, keys) = join(self.range_raw(range), self.keys_of::<R>(tenant)).await;
+        let (rows, keys) = (rows?, keys?);
+        let mut out = Vec::with_capacity(rows.len());
+        for (key, bytes) in rows {
+            match R::Key::decode(&key[PREFIX_BYTES..]) {
+                Ok(row_key) => {
+                    let row = self.decode(keys.as_deref(), &key, bytes.clone()).await;
+                    out.push((row_key, Found { row, bytes }));
+                }
+                Err(error) => tracing::error!(kind = R::KIND.code(), %error, "a key in the store is damaged"),
+            }
         }
         Ok(out)
     }

@@ -100,6 +100,11 @@ impl Store {
             Err(Error::CommitUnknown) => {}
             other => return other.map(|_| ()),
         }
+        Box::pin(self.find_out(request, give_up)).await
+    }
+
+    /// Looks up what became of a commit.
+    async fn find_out(&self, request: &mut Request, give_up: Instant) -> Result<(), Error> {
         let mut pause = FIRST_PAUSE;
         loop {
             match timeout_at(give_up, self.resolve(request)).await {

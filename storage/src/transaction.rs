@@ -8,7 +8,8 @@ use bytes::Bytes;
 use tokio::{sync::OnceCell, time::Instant};
 
 use crate::{
-    Commit, Error, Observed, Snapshot, TenantKeys, limits, overlay::Overlay, request::Request, store::Shared,
+    Commit, Error, Observed, Snapshot, TenantKeys, limits, overlay::Overlay, request::Request, rights,
+    store::Shared,
 };
 
 /// One attempt to read and write the store as if nobody else did. Made by [`Store::run`](crate::Store::run) only.
@@ -36,6 +37,8 @@ pub(crate) struct State {
     pub(crate) destroyed: Vec<TenantId>,
     /// Rows that are known to have no chunks.
     pub(crate) whole: HashSet<Vec<u8>>,
+    /// What this transaction adds to the log of changed rights.
+    pub(crate) rights: Option<rights::Entry>,
     use_reserve: bool,
 }
 

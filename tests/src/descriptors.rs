@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aesp_proto::{Access, Operation, Operations};
-use aesp_sdk::{Channel, Client, Error};
+use aesp_sdk::{Client, Error};
 use bytes::{Buf, BufMut};
 use futures::stream;
 use prost::Message;
@@ -13,9 +13,10 @@ use prost_reflect::{
 use tokio::time::timeout;
 use tonic::{
     Request, Status,
-    client::Grpc,
+    body::Body,
+    client::{Grpc, GrpcService},
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
-    codegen::http::uri::PathAndQuery,
+    codegen::{Body as HttpBody, StdError, http::uri::PathAndQuery},
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -78,10 +79,23 @@ impl Rpc {
     /// # Errors
     /// The Host's refusal.
     pub async fn send(&self, client: &Client, request: Vec<u8>) -> Result<Option<Vec<u8>>, Error> {
-        let mut grpc: Grpc<Channel> = Grpc::new(client.channel());
+        self.send_through(client.channel(), request).await
+    }
+
+    /// Sends any bytes as the request through a channel that may add nothing to it; otherwise as [`Rpc::call`].
+    ///
+    /// # Errors
+    /// The Host's refusal.
+    pub async fn send_through<S>(&self, channel: S, request: Vec<u8>) -> Result<Option<Vec<u8>>, Error>
+    where
+        S: GrpcService<Body>,
+        S::ResponseBody: Send + 'static,
+        <S::ResponseBody as HttpBody>::Error: Into<StdError>,
+    {
+        let mut grpc = Grpc::new(channel);
         let path = PathAndQuery::try_from(self.path.as_str()).expect("is a path");
         let answer = timeout(PATIENCE, async {
-            grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+            grpc.ready().await.map_err(|error| Status::unavailable(error.into().to_string()))?;
             let request = Request::new(stream::iter([request]));
             let mut answers = grpc.streaming(request, path, Raw).await?.into_inner();
             answers.message().await

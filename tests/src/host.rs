@@ -6,10 +6,9 @@ use std::{
 use aesp_sdk::{Client, Credentials, Endpoint, Tls};
 use anyhow::{Context, ensure};
 use serde_json::Value;
-use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::{Process, aesp_binary, soon};
+use crate::{Process, Site, soon};
 
 /// How a [`Host`] is to be started.
 #[derive(Clone, Debug, Default)]
@@ -18,15 +17,12 @@ pub struct HostOptions {
     pub set: Vec<String>,
 }
 
-/// A real Host: `aesp init` in a temporary folder, `aesp node` in a process of its own.
+/// A real Host: a folder that `aesp init` made, and `aesp node` in a process of its own.
 pub struct Host {
-    folder: TempDir,
-    binary: PathBuf,
-    options: HostOptions,
-    key: String,
-    grpc: SocketAddr,
-    https: SocketAddr,
-    metrics: SocketAddr,
+    site: Site,
+    name: Option<String>,
+    settings: Vec<String>,
+    addresses: Addresses,
     process: Process,
 }
 
@@ -57,19 +53,14 @@ impl Host {
     /// # Errors
     /// When a step fails, with what the process said.
     pub async fn with(options: HostOptions) -> anyhow::Result<Self> {
-        let binary = aesp_binary()?;
-        let folder = tempfile::Builder::new().prefix("aesp-host-").tempdir()?;
-        let data = folder.path().join("data");
-        let mut init = Command::new(&binary);
-        init.args(["init", "--output", "json", "--data-dir"]).arg(&data);
-        for listener in ["--listen-grpc", "--listen-https", "--listen-metrics"] {
-            init.args([listener, "127.0.0.1:0"]);
-        }
-        let made = json_of(init).await?;
-        let key = text(&made, "administrator_api_key")?;
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (process, [grpc, https, metrics]) = node(&binary, folder.path(), &options, [any; 3]).await?;
-        Ok(Self { folder, binary, options, key, grpc, https, metrics, process })
+        Self::on(Site::alone().await?, None, options.set).await
+    }
+
+    /// Starts a node on a site, under a name of its own where there are several.
+    pub(crate) async fn on(site: Site, name: Option<String>, settings: Vec<String>) -> anyhow::Result<Self> {
+        let (process, addresses) =
+            node(&site, name.as_deref(), &settings, Addresses::any(name.is_some())).await?;
+        Ok(Self { site, name, settings, addresses, process })
     }
 
     /// Starts the node again, on the same data and addresses, after [`Process::kill`] or [`Process::stop`].
@@ -77,9 +68,27 @@ impl Host {
     /// # Errors
     /// When it does not come up.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
-        let addresses = [self.grpc, self.https, self.metrics];
-        (self.process, _) = node(&self.binary, self.folder.path(), &self.options, addresses).await?;
+        let (name, addresses) = (self.name.as_deref(), self.addresses);
+        (self.process, self.addresses) = node(&self.site, name, &self.settings, addresses).await?;
         Ok(())
+    }
+
+    /// Returns the site that it is a node of.
+    #[must_use]
+    pub fn site(&self) -> &Site {
+        &self.site
+    }
+
+    /// Returns its name, where it is one of several.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Returns where other nodes reach it; nothing for a node that is alone.
+    #[must_use]
+    pub fn peers(&self) -> Option<SocketAddr> {
+        self.addresses.peers
     }
 
     /// Returns the node's process.
@@ -90,7 +99,7 @@ impl Host {
     /// Returns the folder with everything that it stored and logged.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        self.site.folder()
     }
 
     /// Returns the endpoint for clients and Runtimes.
@@ -102,25 +111,31 @@ impl Host {
     /// Returns the same as text.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("https://localhost:{}", self.grpc.port())
+        format!("https://localhost:{}", self.addresses.grpc.port())
+    }
+
+    /// Returns where the node takes gRPC.
+    #[must_use]
+    pub fn grpc(&self) -> SocketAddr {
+        self.addresses.grpc
     }
 
     /// Returns where metrics are, in plain HTTP.
     #[must_use]
     pub fn metrics(&self) -> SocketAddr {
-        self.metrics
+        self.addresses.metrics
     }
 
     /// Returns the certificate of the authority that the node's own is from.
     #[must_use]
     pub fn ca(&self) -> PathBuf {
-        self.folder.path().join("data/pki/ca.pem")
+        self.site.ca()
     }
 
     /// Returns the platform administrator's API key.
     #[must_use]
     pub fn administrator_key(&self) -> &str {
-        &self.key
+        self.site.administrator_key()
     }
 
     /// Trusts the node, and shows `certificate` if there is one.
@@ -128,8 +143,7 @@ impl Host {
     /// # Errors
     /// When a file can't be read.
     pub fn tls(&self, certificate: Option<&Certificate>) -> anyhow::Result<Tls> {
-        let identity = certificate.map(|c| (c.certificate.clone(), c.key.clone()));
-        Ok(Tls::from_files(self.ca(), identity)?)
+        self.site.tls(certificate)
     }
 
     /// Returns a client with these credentials.
@@ -145,7 +159,7 @@ impl Host {
     /// # Errors
     /// When the credentials can't be used.
     pub fn administrator(&self) -> anyhow::Result<Client> {
-        self.client(Credentials::ApiKey(self.key.as_str().into()))
+        self.client(Credentials::ApiKey(self.administrator_key().into()))
     }
 
     /// Has a Runtime's certificate issued by `aesp pki issue`.
@@ -153,29 +167,31 @@ impl Host {
     /// # Errors
     /// When the command fails.
     pub async fn issue(&self, runtime_id: &str) -> anyhow::Result<Certificate> {
-        let mut issue = self.command();
-        issue.args(["pki", "issue", "--name", runtime_id, "--runtime", runtime_id]);
-        let issued = json_of(issue).await?;
-        Ok(Certificate {
-            certificate: text(&issued, "certificate")?.into(),
-            key: text(&issued, "key")?.into(),
-            identity: text(&issued, "identity")?,
-            serial: text(&issued, "serial")?,
-        })
+        self.site.issue(&["issue", "--name", runtime_id, "--runtime", runtime_id]).await
     }
 
     /// Returns the command `aesp`, told where the Host is, with JSON output. It has no credentials yet.
     #[must_use]
     pub fn command(&self) -> Command {
-        let mut command = Command::new(&self.binary);
+        let mut command = self.site.command();
+        command.env("AESP_ENDPOINT", self.url());
         command
-            .env_remove("AESP_API_KEY")
-            .env("AESP_ENDPOINT", self.url())
-            .env("AESP_CA", self.ca())
-            .env("AESP_CONFIG", self.folder.path().join("data/aesp.toml"))
-            .env("AESP_PROFILE", self.folder.path().join("no-profile.toml"))
-            .env("AESP_OUTPUT", "json");
-        command
+    }
+}
+
+/// Where a node listens.
+#[derive(Clone, Copy, Debug)]
+struct Addresses {
+    grpc: SocketAddr,
+    https: SocketAddr,
+    metrics: SocketAddr,
+    peers: Option<SocketAddr>,
+}
+
+impl Addresses {
+    fn any(member: bool) -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self { grpc: any, https: any, metrics: any, peers: member.then_some(any) }
     }
 }
 
@@ -187,31 +203,45 @@ pub(crate) async fn json_of(mut command: Command) -> anyhow::Result<Value> {
     serde_json::from_slice(&output.stdout).with_context(|| format!("{command:?} printed no JSON: {said}"))
 }
 
-fn text(value: &Value, field: &str) -> anyhow::Result<String> {
+pub(crate) fn text(value: &Value, field: &str) -> anyhow::Result<String> {
     value[field].as_str().map(str::to_owned).with_context(|| format!("the command showed no {field}"))
 }
 
 /// Starts the node and waits until it listens.
 async fn node(
-    binary: &Path,
-    folder: &Path,
-    options: &HostOptions,
-    addresses: [SocketAddr; 3],
-) -> anyhow::Result<(Process, [SocketAddr; 3])> {
-    let mut command = Command::new(binary);
-    command.args(["node", "--config"]).arg(folder.join("data/aesp.toml"));
-    for (flag, address) in ["--listen-grpc", "--listen-https", "--listen-metrics"].iter().zip(addresses) {
-        command.arg(flag).arg(address.to_string());
+    site: &Site,
+    name: Option<&str>,
+    settings: &[String],
+    addresses: Addresses,
+) -> anyhow::Result<(Process, Addresses)> {
+    let mut command = Command::new(site.binary());
+    command.args(["node", "--config"]).arg(site.config());
+    let flags = [
+        ("--listen-grpc", Some(addresses.grpc)),
+        ("--listen-https", Some(addresses.https)),
+        ("--listen-metrics", Some(addresses.metrics)),
+        ("--listen-peers", addresses.peers),
+    ];
+    for (flag, address) in flags {
+        if let Some(address) = address {
+            command.arg(flag).arg(address.to_string());
+        }
     }
-    for setting in &options.set {
+    for setting in settings {
         command.args(["--set", setting]);
     }
-    let mut process = Process::start(command, &folder.join("node.log"))?;
+    let log = site.folder().join(format!("{}.log", name.unwrap_or("node")));
+    let mut process = Process::start(command, &log)?;
     let listening = process
         .line("the node listens", |line| {
             let entry: Value = serde_json::from_str(line).ok()?;
             let address = |name: &str| entry[name].as_str()?.parse().ok();
-            Some([address("grpc")?, address("https")?, address("metrics")?])
+            Some(Addresses {
+                grpc: address("grpc")?,
+                https: address("https")?,
+                metrics: address("metrics")?,
+                peers: address("peers"),
+            })
         })
         .await?;
     Ok((process, listening))

@@ -2,6 +2,7 @@
 //! accounts in it, Runtimes, and the bare relay that the Host is compared with.
 
 mod admin;
+mod balancer;
 mod binary;
 mod contracts;
 pub mod descriptors;
@@ -11,16 +12,24 @@ mod process;
 pub mod procfs;
 pub mod relay;
 mod runtime;
+mod scrape;
+mod site;
+mod socket;
 mod tenant;
+mod trio;
 mod wait;
 mod world;
 
 pub use admin::platform;
+pub use balancer::Balancer;
 pub use binary::aesp_binary;
 pub use contracts::{Contract, echo, object};
 pub use host::{Certificate, Host, HostOptions};
 pub use process::Process;
 pub use runtime::Worker;
+pub use scrape::scrape;
+pub use site::{SHARDS, Site, balanced, nodes};
 pub use tenant::{Account, Tenant};
+pub use trio::Trio;
 pub use wait::{DEADLINE, soon, until};
 pub use world::{HOUR, World};

@@ -1,4 +1,4 @@
-//! Where the real MCP servers are that the demonstration talks to. `scripts/install-peers` installs them.
+//! Where the programs of others are that the tests and the demonstration talk to. `scripts/install-peers` installs them.
 
 use std::{env, path::PathBuf};
 
@@ -18,6 +18,24 @@ pub fn server(binary: &str) -> anyhow::Result<PathBuf> {
 /// When it is not installed.
 pub fn sqlite() -> anyhow::Result<PathBuf> {
     find("AESP_MCP_SQLITE_BIN", "mcp-sqlite", "mcp-server-sqlite")
+}
+
+/// Returns the load balancer envoy.
+///
+/// # Errors
+/// When it is not installed.
+pub fn envoy() -> anyhow::Result<PathBuf> {
+    find("AESP_ENVOY_BIN", "envoy", "envoy")
+}
+
+/// Returns the load balancer haproxy, which the system's package brings.
+///
+/// # Errors
+/// When it is not installed.
+pub fn haproxy() -> anyhow::Result<PathBuf> {
+    let path = PathBuf::from("/usr/sbin/haproxy");
+    ensure!(path.is_file(), "{} is not there: run scripts/install-peers", path.display());
+    Ok(path)
 }
 
 fn find(variable: &str, folder: &str, binary: &str) -> anyhow::Result<PathBuf> {

@@ -48,7 +48,7 @@ impl Relay {
             ..ToolCall::default()
         };
         let runtime = self.0.runtime.read().await.clone().ok_or_else(|| Status::unavailable("no Runtime"))?;
-        let frame = HostFrame { frame: Some(host_frame::Frame::Call(call)) };
+        let frame = HostFrame { frame: Some(host_frame::Frame::Call(call)), ..HostFrame::default() };
         runtime.send(Ok(frame)).await.map_err(|_| Status::unavailable("no Runtime"))?;
         let result = answered.await.map_err(|_| Status::unavailable("the Runtime left"))?;
         Ok(InvokeResponse {
@@ -89,7 +89,7 @@ impl Relay {
             _ => return,
         };
         // A Runtime that has gone needs no answer.
-        drop(out.send(Ok(HostFrame { frame: Some(answer) })).await);
+        drop(out.send(Ok(HostFrame { frame: Some(answer), ..HostFrame::default() })).await);
     }
 }
 

@@ -44,6 +44,12 @@ impl Tenant {
         Self { administrator, name, id }
     }
 
+    /// Returns the same tenant, administered through another client.
+    #[must_use]
+    pub fn through(&self, administrator: Client) -> Self {
+        Self { administrator, ..self.clone() }
+    }
+
     /// Returns its name.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use aesp_sdk::{Client, RuntimeBuilder, Session};
 
-use crate::{Account, Certificate, Host, Tenant, Worker, echo, platform};
+use crate::{Account, Certificate, Host, HostOptions, Tenant, Worker, echo, platform};
 
 /// The life of a session that a test uses.
 pub const HOUR: Duration = Duration::from_secs(3600);
@@ -28,7 +28,15 @@ impl World {
     /// # Errors
     /// When a step fails.
     pub async fn new() -> anyhow::Result<Self> {
-        let host = Host::start().await?;
+        Self::with(HostOptions::default()).await
+    }
+
+    /// Makes one whose Host has options.
+    ///
+    /// # Errors
+    /// When a step fails.
+    pub async fn with(options: HostOptions) -> anyhow::Result<Self> {
+        let host = Host::with(options).await?;
         let administrator = host.administrator()?;
         let acme = platform::create_tenant(&administrator, "acme").await?;
         acme.offer(echo()).await?;

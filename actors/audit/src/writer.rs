@@ -31,6 +31,8 @@ pub(crate) struct Writer {
     pub(crate) options: Options,
     chains: Arc<Chains>,
     park: Duration,
+    /// Whether the last commit did not fit into the store.
+    full: bool,
 }
 
 /// Units that may be taken out before the batch is halved at each further one, so that many bad units don't make all
@@ -49,7 +51,7 @@ impl Writer {
         options: Options,
     ) -> Self {
         let chains = Arc::new(new_chains(&entropy, Timestamp::default()));
-        Self { store, queue, queues, clock, entropy, key, options, chains, park: PARK_FIRST }
+        Self { store, queue, queues, clock, entropy, key, options, chains, park: PARK_FIRST, full: false }
     }
 
     /// Runs until the queue is closed and empty. A panic costs the batch in hand, whose callers hear that it is lost.
@@ -89,8 +91,16 @@ impl Writer {
                     units[0].refuse(Error::TooLarge);
                     taken_out.append(&mut units);
                 }
-                // One of them may be too large for any commit: halving leads to it.
-                Err(Failure::TooLarge) => self.queue.put_back(units.drain(units.len() / 2..)),
+                // Nothing was written. What may use the reserve of a full store must not wait, nor fail, with what may not.
+                Err(Failure::Full) if units.len() == 1 => {
+                    units[0].refuse(Error::NotCommitted { cause: StoreError::Full });
+                    taken_out.append(&mut units);
+                    self.noted_full();
+                }
+                // One of them may be too large for any commit, or for what is left: halving leads to it.
+                Err(Failure::TooLarge | Failure::Full) => {
+                    self.queue.put_back(units.drain(units.len() / 2..));
+                }
                 Err(failure) => {
                     units.append(&mut taken_out);
                     return self.fail(units, &failure.into());
@@ -121,6 +131,7 @@ impl Writer {
             Err(_) => Err(Failure::TimedOut),
             Ok(Err(Stop::Unit(index))) => Err(Failure::Unit(index)),
             Ok(Err(Stop::Store(StoreError::TooLarge { .. }))) => Err(Failure::TooLarge),
+            Ok(Err(Stop::Store(StoreError::Full))) => Err(Failure::Full),
             Ok(Err(Stop::Store(cause))) => Err(Failure::Store(cause)),
             Ok(Ok(appended)) => Ok(appended),
         }
@@ -132,6 +143,7 @@ impl Writer {
         chains.last_timestamp = appended.timestamp;
         chains.begun |= appended.events > 0;
         self.park = PARK_FIRST;
+        self.full = false;
         let metrics = self.metrics();
         metrics.commits.inc();
         metrics.events.inc_by(appended.events);
@@ -150,6 +162,13 @@ impl Writer {
         units.iter().for_each(|unit| unit.fail(error.clone()));
     }
 
+    fn noted_full(&mut self) {
+        if !std::mem::replace(&mut self.full, true) {
+            warn!("the store is full: only removals and revocations are taken until there is room");
+        }
+        self.metrics().commit_failures.inc();
+    }
+
     fn retire(&mut self) {
         self.chains = Arc::new(new_chains(&self.entropy, self.chains.last_timestamp));
         self.metrics().writers.inc();
@@ -164,6 +183,7 @@ impl Writer {
 enum Failure {
     Unit(usize),
     TooLarge,
+    Full,
     TimedOut,
     Store(StoreError),
 }
@@ -174,6 +194,7 @@ impl From<Failure> for Error {
             Failure::Unit(_) => Self::Lost,
             Failure::TimedOut => Self::TimedOut,
             Failure::TooLarge => Self::TooLarge,
+            Failure::Full => Self::NotCommitted { cause: StoreError::Full },
             Failure::Store(cause) => Self::NotCommitted { cause },
         }
     }

@@ -4,7 +4,7 @@ use aesp_catalog::Compiled;
 use aesp_proto::{Error, ErrorCode, PrincipalId};
 use aesp_session::SessionInfo;
 use aesp_tenant::CallSlot;
-use tokio::time::Instant;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use crate::{
     Caller, Calls, View,
@@ -28,14 +28,16 @@ pub(crate) struct Admitted {
     pub(crate) started: Instant,
     /// The place within the tenant's limits, free again when the call is over.
     pub(crate) _slot: CallSlot,
+    /// The place within the node's limit.
+    pub(crate) _place: OwnedSemaphorePermit,
 }
 
 impl Calls {
     /// Admits a call: its session is the caller's (or, for a Runtime, that of the call it works on) and lives, and the
-    /// tenant has room for it.
+    /// tenant and the node have room for it.
     pub(crate) async fn admit(&self, caller: Caller, request: CallRequest) -> Result<Admitted, Error> {
         let started = Instant::now();
-        let (behalf, depth) = self.behalf(&caller, &request)?;
+        let (behalf, depth) = self.behalf(&caller, &request).await?;
         let owner = behalf.as_ref().unwrap_or(&caller).principal_id();
         let view = self.views().get(caller.tenant()).await?;
         if let Some(refusal) = view.tenant.refuses_calls() {
@@ -43,7 +45,8 @@ impl Calls {
         }
         let session = self.session_of(&caller, request.session, owner).await?;
         let slot = self.tenants().admit_call(&view.tenant)?;
-        Ok(Admitted { caller, request, session, view, depth, behalf, started, _slot: slot })
+        let place = self.room().take()?;
+        Ok(Admitted { caller, request, session, view, depth, behalf, started, _slot: slot, _place: place })
     }
 
     /// Returns the session if it is this principal's; another's session looks like none.
@@ -61,9 +64,9 @@ impl Calls {
     }
 
     /// Finds the caller on whose behalf a Runtime calls, by the dispatch that it is working on at this moment.
-    fn behalf(&self, caller: &Caller, request: &CallRequest) -> Result<(Option<Caller>, u32), Error> {
+    async fn behalf(&self, caller: &Caller, request: &CallRequest) -> Result<(Option<Caller>, u32), Error> {
         let Some(dispatch) = request.on_behalf_of else { return Ok((None, 0)) };
-        let working = self.working_on(dispatch, caller).ok_or_else(|| {
+        let working = self.working_on(dispatch, caller).await.ok_or_else(|| {
             Error::new(ErrorCode::AuthorizationDenied, "this Runtime is not working on that dispatch")
                 .remedy("call on behalf of a dispatch only while it runs, with the Runtime's own certificate")
         })?;

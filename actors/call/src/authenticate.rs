@@ -90,9 +90,8 @@ impl Authenticator {
         let view = self.views.get(caller.tenant()).await?;
         match &caller.means {
             Means::Token(claims) => {
-                if claims.expires_at <= self.clock.now() {
-                    return Err(Error::new(ErrorCode::AuthenticationFailed, "the token has expired"));
-                }
+                // As at authentication, with the same allowance for clocks.
+                claims.check_time(self.clock.now()).map_err(aesp_identity::Error::Token)?;
                 view.identity.check(claims)?;
             }
             Means::Certificate(identity) => {

@@ -1,9 +1,9 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use aesp_audit::{Event, Recorder};
 use aesp_cluster::Ownership;
 use aesp_proto::{
-    DispatchId, PrincipalId, SessionId, TenantId,
+    DispatchId, Error, ErrorCode, PrincipalId, SessionId, TenantId,
     v1::{EventType, Outcome},
 };
 use aesp_runtime::Runtimes;
@@ -14,7 +14,10 @@ use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
 use tokio_util::task::TaskTracker;
 
-use crate::{Access, Caller, Views, access::event_of, admitted::Admitted, validated::Standing};
+use crate::{Access, Caller, Views, access::event_of, admitted::Admitted, room::Room, validated::Standing};
+
+/// When a request may succeed that a node refused because it lost its lease.
+const LEASE_LOST: Duration = Duration::from_millis(200);
 
 /// What calls are made of.
 #[derive(Clone)]
@@ -31,7 +34,14 @@ pub struct Parts {
     pub shards: Ownership,
     /// Remembers outcomes.
     pub store: Store,
+    /// Calls at once on this node, over all tenants.
+    pub calls_in_flight: usize,
+    /// Tells whether this node may act at this moment: a node whose lease is over may not, however it came to be here.
+    pub may_act: MayAct,
 }
+
+/// Tells whether the node may act at this moment.
+pub type MayAct = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// Makes tool calls. Cheap to clone.
 #[derive(Clone)]
@@ -39,6 +49,7 @@ pub struct Calls(Arc<Inner>);
 
 struct Inner {
     parts: Parts,
+    room: Room,
     /// What Runtimes work on at this moment.
     working: DashMap<DispatchId, Arc<Standing>>,
     /// Calls that go on when their client has left, so that their end is recorded.
@@ -55,6 +66,9 @@ pub(crate) struct DispatchRow {
     pub(crate) tenant: TenantId,
     pub(crate) session: SessionId,
     pub(crate) invocation: String,
+    /// The certificate identity of the Runtime that had it, once that is known: the intent comes before a Runtime is chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) runtime: Option<String>,
 }
 
 impl Row for DispatchRow {
@@ -66,7 +80,12 @@ impl Calls {
     /// Creates the pipeline.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(Inner { parts, working: DashMap::new(), tasks: TaskTracker::new() }))
+        let room = Room::new(parts.calls_in_flight);
+        Self(Arc::new(Inner { parts, room, working: DashMap::new(), tasks: TaskTracker::new() }))
+    }
+
+    pub(crate) fn room(&self) -> &Room {
+        &self.0.room
     }
 
     pub(crate) fn access(&self) -> &Access {
@@ -105,6 +124,22 @@ impl Calls {
         &self.0.tasks
     }
 
+    /// Returns how many calls run.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.0.tasks.len()
+    }
+
+    /// Refuses unless this node may act at this moment.
+    pub(crate) fn check_lease(&self) -> Result<(), Error> {
+        if (self.0.parts.may_act)() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorCode::ServiceUnavailable, "this node has lost its place in the cluster")
+            .retry_after(LEASE_LOST)
+            .remedy("ask again, at another node"))
+    }
+
     /// Returns when no call runs any more. New ones must have been stopped from coming.
     pub async fn finish(&self) {
         self.0.tasks.close();
@@ -120,9 +155,9 @@ impl Calls {
     }
 
     /// Returns what the Runtime with the caller's certificate works on under this dispatch id.
-    pub(crate) fn working_on(&self, dispatch: DispatchId, caller: &Caller) -> Option<Arc<Standing>> {
+    pub(crate) async fn working_on(&self, dispatch: DispatchId, caller: &Caller) -> Option<Arc<Standing>> {
         let crate::Means::Certificate(identity) = caller.means() else { return None };
-        let running = self.runtimes().find(dispatch)?;
+        let running = self.runtimes().find(dispatch).await?;
         // INVARIANT T1: a Runtime calls on behalf of nobody but those whose call it works on, in their own tenant.
         if *running.identity != **identity || running.tenant != caller.tenant() {
             return None;
@@ -161,7 +196,7 @@ impl Calls {
         tenant: TenantId,
         session: SessionId,
         invocation: &str,
-    ) -> Result<Option<OutcomeRow>, aesp_proto::Error> {
+    ) -> Result<Option<OutcomeRow>, Error> {
         let invocation = invocation.to_owned();
         let read = self.store().run(move |tx| {
             let invocation = invocation.clone();

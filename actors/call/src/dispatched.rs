@@ -1,11 +1,11 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use aesp_catalog::Effects;
 use aesp_proto::{
     DispatchId, Error, ErrorCode,
     v1::{FunctionResult, ResultStatus, StreamChunk},
 };
-use aesp_runtime::{Attempt, Dispatch, Lost, LostReason, Priority, Update};
+use aesp_runtime::{Attempt, Dispatch, Holder, Lost, LostReason, Priority, Rights, Update};
 use bytes::Bytes;
 use tokio::{sync::mpsc::OwnedPermit, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,13 @@ use crate::{
 
 /// How often a call is given to another Runtime.
 const MAX_ATTEMPTS: u32 = 3;
+/// How often a call is permitted anew because rights changed before its turn came.
+const MAX_RENEWALS: u32 = 32;
+/// How long a call that lost its Runtime waits for one that connects again, within its deadline.
+const PATIENCE: Duration = Duration::from_secs(3);
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
+/// When a call that no Runtime got may be made again.
+const RETRY: Duration = Duration::from_millis(200);
 
 /// A call being run by a Runtime, over all its attempts.
 pub(crate) struct Running<'a> {
@@ -33,6 +40,8 @@ pub(crate) struct Running<'a> {
     pub(crate) attempts: u32,
     /// Whether a Runtime may have started it.
     pub(crate) sent: bool,
+    /// The certificate identity of the Runtime that has the current attempt.
+    pub(crate) holder: Option<Holder>,
     /// What was passed on of a stream.
     pub(crate) streamed: Streamed,
 }
@@ -41,16 +50,32 @@ impl Running<'_> {
     /// Gives the call to Runtimes until one answers, the deadline passes, the caller cancels, or the right is gone.
     /// Returns the attempt too, to be acknowledged when the record is durable.
     pub(crate) async fn run(&mut self) -> (Ending, Option<Attempt>) {
+        let mut renewals = 0;
+        let mut wait_until = None;
         loop {
             // INVARIANT Z1, R1: nothing is dispatched on a permit older than the rights.
             if let Err(error) = self.permitted.recheck(self.calls).await {
                 return (self.ended(error), None);
             }
-            self.attempts += 1;
-            let attempt = match self.calls.runtimes().dispatch(self.order()) {
+            let order = self.order();
+            let rights = order.rights;
+            let attempt = match self.calls.runtimes().dispatch(order) {
                 Ok(attempt) => attempt,
-                Err(error) => return (self.ended(error.into()), None),
+                // The Runtimes of a node that has gone are on their way to another.
+                Err(aesp_runtime::Error::NoRuntime { .. })
+                    if wait_until.is_some_and(|until| Instant::now() < until)
+                        && !self.cancel.is_cancelled() =>
+                {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                    continue;
+                }
+                Err(error) => {
+                    self.attempts += 1;
+                    return (self.ended(error.into()), None);
+                }
             };
+            self.attempts += 1;
+            self.holder = self.calls.runtimes().holder(self.dispatch);
             self.calls.working(self.dispatch, Arc::clone(&self.permitted.standing));
             let (ended, attempt) = self.attend(attempt).await;
             self.calls.worked(self.dispatch);
@@ -59,8 +84,30 @@ impl Running<'_> {
                 // An id that no Runtime has heard of is still the one that the intent names.
                 Attended::Again if !self.sent => {}
                 Attended::Again => self.dispatch = DispatchId::random(&self.calls.access().entropy),
+                Attended::Renew(error) if renewals >= MAX_RENEWALS => return (self.ended(error), None),
+                Attended::Renew(_) => {
+                    renewals += 1;
+                    self.attempts -= 1;
+                    if renewals > 1 {
+                        tokio::time::sleep(LOOK_AGAIN).await;
+                    }
+                    if let Err(error) = self.renew(rights).await {
+                        return (self.ended(error), None);
+                    }
+                    continue;
+                }
             }
+            wait_until = Some(self.permitted.validated.deadline.min(Instant::now() + PATIENCE));
         }
+    }
+
+    /// Looks for rights newer than these: this node may know of them already, or another knew of them first.
+    async fn renew(&self, rights: Rights) -> Result<(), Error> {
+        let (views, tenant) = (self.calls.views(), self.permitted.validated.admitted.caller.tenant());
+        if views.get(tenant).await?.rights() == rights {
+            views.refresh(tenant).await?;
+        }
+        Ok(())
     }
 
     fn order(&self) -> Dispatch {
@@ -80,6 +127,7 @@ impl Running<'_> {
             depth: admitted.depth,
             priority: Priority::Normal,
             development: validated.contract.is_development(),
+            rights: admitted.view.rights(),
         }
     }
 
@@ -88,7 +136,10 @@ impl Running<'_> {
         let tenant = self.permitted.validated.admitted.caller.tenant();
         let mut rights = match self.calls.views().subscribe(tenant).await {
             Ok(rights) => rights,
-            Err(error) => return (Attended::Ended(self.ended(error.into())), None),
+            Err(error) => {
+                self.sent = true;
+                return (Attended::Ended(self.ended(error.into())), None);
+            }
         };
         let deadline = self.permitted.validated.deadline;
         // A part that waits for the reader; the Runtime is not listened to meanwhile.
@@ -233,7 +284,16 @@ impl Running<'_> {
         let effects = self.permitted.validated.contract.contract().effects();
         let harmless = !lost.sent || (effects != Effects::NonIdempotent && self.streamed.count() == 0);
         let time_left = Instant::now() < self.permitted.validated.deadline;
-        let elsewhere = matches!(lost.reason, LostReason::Disconnected | LostReason::Draining);
+        let elsewhere = match lost.reason {
+            LostReason::Disconnected
+            | LostReason::Draining
+            | LostReason::NoLease
+            | LostReason::Unreachable => true,
+            LostReason::Overloaded
+            | LostReason::DeadlineExceeded
+            | LostReason::Revoked
+            | LostReason::Stale => false,
+        };
         if harmless && elsewhere && time_left && self.attempts < MAX_ATTEMPTS {
             return Attended::Again;
         }
@@ -248,9 +308,26 @@ impl Running<'_> {
             LostReason::Disconnected | LostReason::Draining => {
                 Error::new(ErrorCode::TransportError, "the Runtime was lost during the call")
             }
+            LostReason::Unreachable => Error::new(
+                ErrorCode::ResourceUnavailable,
+                "no Runtime that fulfils the tool could be reached",
+            )
+            .retry_after(RETRY),
+            LostReason::Stale => Error::new(
+                ErrorCode::ServiceUnavailable,
+                "rights change faster than the call can be permitted",
+            )
+            .retry_after(RETRY),
+            LostReason::NoLease => {
+                Error::new(ErrorCode::ServiceUnavailable, "the node may not act at the moment")
+                    .retry_after(RETRY)
+            }
         };
         if let Some(after) = lost.retry_after {
             error = error.retry_after(after);
+        }
+        if lost.reason == LostReason::Stale && time_left {
+            return Attended::Renew(error);
         }
         Attended::Ended(self.ended(error))
     }
@@ -285,7 +362,10 @@ async fn room(parts: &Option<Parts>) -> Option<OwnedPermit<Part>> {
 
 enum Attended {
     Ended(Ending),
+    /// No Runtime answered, and another may.
     Again,
+    /// No Runtime got it, because the permit is older than rights that are in force; what to say if that does not end.
+    Renew(Error),
 }
 
 fn deadline_exceeded() -> Error {

@@ -42,7 +42,7 @@ impl Calls {
         let default = caller.source().correlation_id.clone();
         let request = match CallRequest::parse(request, &default) {
             Ok(request) => request,
-            Err(error) => return Err(self.refuse_unadmitted(&caller, None, error).await),
+            Err(error) => return Err(Box::pin(self.refuse_unadmitted(&caller, None, error)).await),
         };
         let ids = (request.invocation.as_str().to_owned(), request.correlation_id.clone());
         let reply = self.through(caller, request, parts).await.map_err(|error| error.correlated(&ids.1))?;
@@ -57,19 +57,21 @@ impl Calls {
     ) -> Result<Reply, Error> {
         let admitted = match self.admit(caller.clone(), request.clone()).await {
             Ok(admitted) => admitted,
-            Err(error) => return Err(self.refuse_unadmitted(&caller, Some(&request), error).await),
+            Err(error) => return Err(Box::pin(self.refuse_unadmitted(&caller, Some(&request), error)).await),
         };
         let permitted = match self.validated(admitted).and_then(|validated| validated.permit(self)) {
             Ok(permitted) => permitted,
             Err(refused) => {
                 let (admitted, error) = *refused;
-                return Err(self.refuse(&admitted, error).await);
+                return Err(Box::pin(self.refuse(&admitted, error)).await);
             }
         };
         let (permitted, running) = match permitted.reserve(self).await {
             Ok(Reserved::Run(permitted, running)) => (permitted, running),
-            Ok(Reserved::Replay(permitted, reply)) => return self.answer(permitted, reply).await,
-            Err((permitted, error)) => return Err(self.refuse(&permitted.validated.admitted, error).await),
+            Ok(Reserved::Replay(permitted, reply)) => return Box::pin(self.answer(permitted, reply)).await,
+            Err((permitted, error)) => {
+                return Err(Box::pin(self.refuse(&permitted.validated.admitted, error)).await);
+            }
         };
         // The call belongs to the Host from here: a client that leaves cancels it, and its end is recorded all the same.
         let cancel = running.cancellation();
@@ -88,16 +90,20 @@ impl Calls {
     /// Runs the call to its recorded end.
     async fn complete(
         &self,
-        mut permitted: Permitted,
+        mut permitted: Box<Permitted>,
         running: aesp_session::Running,
         parts: Option<Parts>,
-    ) -> (Permitted, Result<Reply, Error>) {
+    ) -> (Box<Permitted>, Result<Reply, Error>) {
         let dispatch = DispatchId::random(&self.access().entropy);
-        if permitted.needs_intent()
-            && let Err(error) = permitted.intend(self, &running, dispatch).await
-        {
-            let error = self.refuse(&permitted.validated.admitted, error).await;
-            return (permitted, Err(error));
+        if permitted.needs_intent() {
+            match Box::pin(permitted.intend(self, &running, dispatch)).await {
+                Ok(None) => {}
+                Ok(Some(earlier)) => return (permitted, Ok(earlier)),
+                Err(error) => {
+                    let error = Box::pin(self.refuse(&permitted.validated.admitted, error)).await;
+                    return (permitted, Err(error));
+                }
+            }
         }
         let intended = permitted.needs_intent().then_some(dispatch);
         let (cancel, fence) = (running.cancellation(), running.fence());
@@ -110,6 +116,7 @@ impl Calls {
             intended,
             attempts: 0,
             sent: false,
+            holder: None,
             streamed: Streamed::default(),
         };
         let (ending, attempt) = run.run().await;
@@ -129,17 +136,17 @@ impl Calls {
     /// Answers, if the right still holds at this moment.
     ///
     /// INVARIANT R1: the last hop decides again when rights have changed since the permit.
-    async fn answer(&self, mut permitted: Permitted, reply: Reply) -> Result<Reply, Error> {
+    async fn answer(&self, mut permitted: Box<Permitted>, reply: Reply) -> Result<Reply, Error> {
         let before = permitted.permit.decision();
         if let Err(error) = permitted.recheck(self).await {
             let mut event = self.event(&permitted, EventType::Authorization, "tool.answer", Outcome::Denied);
             event.details.reason = format!("{}: withheld", error.code().as_str_name());
-            self.recorder().append(vec![event]).await?;
+            Box::pin(self.recorder().append(vec![event])).await?;
             return Err(error);
         }
         if reply.replayed || before != permitted.permit.decision() {
             let event = self.event(&permitted, EventType::DataAccess, "tool.answer", Outcome::Success);
-            self.recorder().append(vec![event]).await?;
+            Box::pin(self.recorder().append(vec![event])).await?;
         }
         Ok(reply)
     }
@@ -166,7 +173,8 @@ impl Calls {
         error: Error,
     ) -> Error {
         let tenant = caller.tenant();
-        if matches!(error.code(), ErrorCode::RateLimitExceeded | ErrorCode::QuotaExceeded) {
+        let load = [ErrorCode::RateLimitExceeded, ErrorCode::QuotaExceeded, ErrorCode::ResourceUnavailable];
+        if load.contains(&error.code()) {
             self.recorder().observe_refused(Refused {
                 source_ip: caller.source().ip,
                 action: "tool.invoke".into(),

@@ -6,7 +6,7 @@ use aesp_proto::{
     v1::{EventType, FunctionResult, Outcome as EventOutcome, ToolResult},
 };
 use aesp_runtime::{LateResults, Settled as LateSettled};
-use aesp_session::{Outcome, OutcomeState, Payload, Settled};
+use aesp_session::{Outcome, OutcomeRow, OutcomeState, Payload, Settled};
 use async_trait::async_trait;
 use bytes::Bytes;
 use prost::Message;
@@ -29,59 +29,78 @@ impl Late {
 
 #[async_trait]
 impl LateResults for Late {
-    async fn settle(&self, _identity: &str, dispatch: DispatchId, result: ToolResult) -> LateSettled {
+    async fn settle(&self, identity: &str, dispatch: DispatchId, result: ToolResult) -> LateSettled {
         let Some(calls) = self.0.get() else { return LateSettled::Later };
         let result = result.result.unwrap_or_default();
-        match calls.settle(dispatch, Some(result)).await {
-            Ok(true) => LateSettled::Recorded,
-            Ok(false) => LateSettled::Unwanted,
-            Err(error) => {
-                warn!(%dispatch, %error, "late result not settled");
-                LateSettled::Later
-            }
-        }
+        settled(dispatch, calls.settle(identity, dispatch, Some(result)).await)
     }
 
-    async fn never_received(&self, _identity: &str, dispatch: DispatchId) {
-        let Some(calls) = self.0.get() else { return };
-        if let Err(error) = calls.settle(dispatch, None).await {
-            warn!(%dispatch, %error, "report of an unseen dispatch not settled");
-        }
+    async fn never_received(&self, identity: &str, dispatch: DispatchId) -> LateSettled {
+        let Some(calls) = self.0.get() else { return LateSettled::Later };
+        settled(dispatch, calls.settle(identity, dispatch, None).await)
     }
 }
 
+fn settled(dispatch: DispatchId, settled: Result<LateSettled, Error>) -> LateSettled {
+    settled.unwrap_or_else(|error| {
+        warn!(%dispatch, %error, "what a runtime told after the fact is not settled");
+        LateSettled::Later
+    })
+}
+
 impl Calls {
-    /// Settles the call of a dispatch by its late result, or by the report that it was never received; tells whether there was
-    /// something to settle. The Runtime's identity was checked against the dispatch by the connection.
-    async fn settle(&self, dispatch: DispatchId, result: Option<FunctionResult>) -> Result<bool, Error> {
+    /// Settles the call of a dispatch by its late result, or by the report that it was never received, if this node owns its
+    /// session. No connection has the dispatch any more, so it is decided here whether the Runtime with this certificate
+    /// identity may.
+    async fn settle(
+        &self,
+        identity: &str,
+        dispatch: DispatchId,
+        result: Option<FunctionResult>,
+    ) -> Result<LateSettled, Error> {
         let found = self.store().run(move |tx| {
             Box::pin(
                 async move { Ok::<_, Error>(tx.get::<DispatchRow>(TenantId::PLATFORM, &dispatch).await?) },
             )
         });
-        let Some(belongs) = found.await? else { return Ok(false) };
+        let Some(belongs) = found.await? else { return Ok(LateSettled::Unwanted) };
         let (tenant, session) = (belongs.tenant, belongs.session);
+        // Asked first: only the owner knows what is about to be recorded.
+        let fence = match self.shards().fence(session.as_bytes()) {
+            Ok(fence) => fence,
+            Err(aesp_cluster::Error::NotOwner { owner: Some(owner), .. }) if owner != self.shards().own() => {
+                return Ok(LateSettled::Elsewhere(owner));
+            }
+            // Nobody's yet, or about to leave this node.
+            Err(aesp_cluster::Error::NotOwner { .. }) => return Ok(LateSettled::Later),
+        };
         let Some(row) = self.recorded_outcome(tenant, session, &belongs.invocation).await? else {
-            return Ok(false);
+            return Ok(LateSettled::Unwanted);
         };
         let open = matches!(row.state, OutcomeState::Intended | OutcomeState::Unknown);
         if !open || row.dispatch != Some(dispatch) {
-            return Ok(false);
+            return Ok(LateSettled::Unwanted);
         }
-        let fence = self.shards().fence(session.as_bytes()).map_err(aesp_session::Error::from)?;
+        // After a crash nobody knows which Runtime had it; then it must be one that may run the tool for the tenant.
+        let may = match &belongs.runtime {
+            Some(runtime) => runtime == identity,
+            None => self.views().registrations().may_fulfil(identity, tenant, &row.tool),
+        };
+        if !may {
+            warn!(%dispatch, runtime = identity, "a Runtime tried to settle a call that was not its own");
+            let event = self.settlement(&belongs, &row, EventOutcome::Denied, "another Runtime had the call");
+            self.recorder().append(vec![event]).await?;
+            return Ok(LateSettled::Unwanted);
+        }
         let (settled, payload, digest) = match &result {
             Some(result) => self.checked(tenant, &row.tool, &row.version, result).await?,
             None => (Settled::Cancelled, Payload::default(), None),
         };
-        let (entropy, kind) = (&self.access().entropy, EventType::ToolInvocation);
-        let mut event = Event::new(entropy, tenant, kind, "tool.settle", EventOutcome::Success);
-        event.session = Some(session);
-        event.details.resource = format!("tool:{}@{}", row.tool, row.version);
-        event.details.invocation_id.clone_from(&belongs.invocation);
-        event.details.reason = match &result {
-            Some(_) => "the Runtime delivered the result after the fact".into(),
-            None => "the Runtime never received the call".into(),
+        let reason = match &result {
+            Some(_) => "the Runtime delivered the result after the fact",
+            None => "the Runtime never received the call",
         };
+        let mut event = self.settlement(&belongs, &row, EventOutcome::Success, reason);
         event.details.result = digest;
         let outcome = Outcome { settled, payload, event: Some(event.id) };
         let now = self.access().clock.now();
@@ -92,10 +111,27 @@ impl Calls {
                     let at = (tenant, session);
                     aesp_session::resolve(tx, fence, at, &belongs.invocation, outcome, now).await?;
                     tx.delete::<DispatchRow>(TenantId::PLATFORM, &dispatch).await?;
-                    Ok::<_, Error>((true, vec![event]))
+                    Ok::<_, Error>((LateSettled::Recorded, vec![event]))
                 })
             })
             .await
+    }
+
+    /// Starts the record of a settlement.
+    fn settlement(
+        &self,
+        belongs: &DispatchRow,
+        row: &OutcomeRow,
+        outcome: EventOutcome,
+        reason: &str,
+    ) -> Event {
+        let (entropy, kind) = (&self.access().entropy, EventType::ToolInvocation);
+        let mut event = Event::new(entropy, belongs.tenant, kind, "tool.settle", outcome);
+        event.session = Some(belongs.session);
+        event.details.resource = format!("tool:{}@{}", row.tool, row.version);
+        event.details.invocation_id.clone_from(&belongs.invocation);
+        event.details.reason = reason.to_owned();
+        event
     }
 
     /// Checks a late result as a timely one is checked; one off schema counts as a failure.

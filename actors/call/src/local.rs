@@ -1,13 +1,13 @@
 use std::time::Duration;
 
 use aesp_proto::{
-    DispatchId, Error, Id, kind,
+    Error, Id, Timestamp, kind,
     v1::{
         AuthorizationStatus, AuthorizeToolCallRequest, AuthorizeToolCallResponse, EventType, InvokeRequest,
         LogStatus, LogToolResultRequest, LogToolResultResponse, Outcome as EventOutcome, ToolError,
     },
 };
-use aesp_session::{Outcome, OutcomeState, Payload, Settled};
+use aesp_session::{Outcome, OutcomeRow, OutcomeState, Payload, Settled};
 use bytes::Bytes;
 use prost::Message;
 
@@ -16,10 +16,13 @@ use crate::{
     access::event_of,
     request::{CallRequest, InvocationId, session_id},
     reserved::Reserved,
+    validated::Permitted,
 };
 
 /// How long a permit for a tool that runs at the agent lasts: within it, execution may start.
 const AUTHORIZATION_TTL: Duration = Duration::from_secs(30);
+/// How far what an agent says of its times may be off, by its clock and by the way to the Host.
+const SLACK: Duration = Duration::from_secs(5);
 
 impl Calls {
     /// Makes every check of a call for a tool that runs at the agent, and records the intent.
@@ -81,10 +84,7 @@ impl Calls {
         match permitted.reserve(self).await {
             Ok(Reserved::Run(mut permitted, running)) => {
                 let intended = match permitted.recheck(self).await {
-                    Ok(_) => {
-                        let dispatch = DispatchId::random(&self.access().entropy);
-                        permitted.intend(self, &running, dispatch).await
-                    }
+                    Ok(_) => self.intend_local(&permitted, &running).await,
                     Err(error) => Err(error),
                 };
                 match intended {
@@ -98,11 +98,28 @@ impl Calls {
         }
     }
 
+    /// Makes the permit durable, with its end. No Runtime ever hears of this call, so no dispatch is named.
+    async fn intend_local(
+        &self,
+        permitted: &Permitted,
+        running: &aesp_session::Running,
+    ) -> Result<(), Error> {
+        let until = self.access().clock.now().plus(AUTHORIZATION_TTL);
+        let row =
+            OutcomeRow { state: OutcomeState::Intended, permitted_until: Some(until), ..permitted.row(self) };
+        let mut event =
+            self.event(permitted, EventType::ToolInvocation, "tool.intent", EventOutcome::Success);
+        event.details.fields.push(("permitted_until_ms".into(), until.0.to_string()));
+        let admitted = &permitted.validated.admitted;
+        let (tenant, session) = (admitted.caller.tenant(), admitted.session.id);
+        self.write(running.fence(), tenant, session, row, vec![event]).await
+    }
+
     /// Records the result of a tool that ran at the agent under [`Calls::authorize_local`].
     ///
     /// # Errors
-    /// `SESSION_INVALID`, `INVALID_REQUEST`; the store's. A result that nobody authorised, or that was reported before, is
-    /// answered with `REJECTED`.
+    /// `SESSION_INVALID`, `INVALID_REQUEST`; the store's. A result that nobody authorised, that was reported before, or whose
+    /// tool started when the permit had ended, is answered with `REJECTED`, and recorded as that.
     pub async fn log_local(
         &self,
         caller: Caller,
@@ -121,11 +138,17 @@ impl Calls {
         event.details.invocation_id = invocation.as_str().to_owned();
         event.details.result = Some(result.content_json.clone());
         event.details.fields.push(("execution_time_ms".into(), request.execution_time_ms.to_string()));
-        let Some(row) = row.filter(|row| matches!(row.state, OutcomeState::Intended)) else {
-            event.outcome = EventOutcome::Denied;
-            event.details.reason = "no call is open under this invocation id".into();
-            self.recorder().append(vec![event]).await?;
-            return Ok(LogToolResultResponse { status: LogStatus::Rejected.into(), event_id: String::new() });
+        let now = self.access().clock.now();
+        let took = Duration::from_millis(request.execution_time_ms);
+        let row = match open(row, now, took) {
+            Ok(row) => row,
+            Err(reason) => {
+                event.outcome = EventOutcome::Denied;
+                event.details.reason = reason.into();
+                let event_id = event.id.to_string();
+                self.recorder().append(vec![event]).await?;
+                return Ok(LogToolResultResponse { status: LogStatus::Rejected.into(), event_id });
+            }
         };
         event.details.resource = format!("tool:{}@{}", row.tool, row.version);
         let settled = if result.error.is_none() { Settled::Succeeded } else { Settled::Failed };
@@ -135,7 +158,6 @@ impl Calls {
         let event_id = event.id.to_string();
         let payload = Payload::of(Bytes::from(result.encode_to_vec()));
         let outcome = Outcome { settled, payload, event: Some(event.id) };
-        let now = self.access().clock.now();
         self.recorder()
             .record_for(tenant, move |tx| {
                 let (name, outcome, event) = (invocation.as_str().to_owned(), outcome.clone(), event.clone());
@@ -146,5 +168,87 @@ impl Calls {
             })
             .await?;
         Ok(LogToolResultResponse { status: LogStatus::Logged.into(), event_id })
+    }
+}
+
+/// Returns the row of the open permit that a tool which ended at `now` and took `took` ran under.
+///
+/// # Errors
+/// Why there is none, for the record.
+fn open(row: Option<OutcomeRow>, now: Timestamp, took: Duration) -> Result<OutcomeRow, &'static str> {
+    let row = row.filter(|row| matches!(row.state, OutcomeState::Intended));
+    // A call that a Runtime runs is settled by what the Runtime answers, never by what its caller says.
+    let (row, until) = row
+        .and_then(|row| row.permitted_until.map(|until| (row, until)))
+        .ok_or("no permit for a tool at the agent is open under this invocation id")?;
+    let took_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
+    let started = Timestamp(now.0.saturating_sub(took_ms));
+    if started > until.plus(SLACK) {
+        return Err("the tool started after its permit had ended");
+    }
+    if started.plus(SLACK) < row.written_at {
+        return Err("the tool is said to have started before it was permitted");
+    }
+    Ok(row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PERMITTED: Timestamp = Timestamp(1_000_000);
+
+    fn row(permitted_until: Option<Timestamp>, state: OutcomeState) -> OutcomeRow {
+        OutcomeRow {
+            invocation: "one".into(),
+            tool: "echo".into(),
+            version: "1.0.0".into(),
+            arguments_digest: [1; 32],
+            state,
+            dispatch: None,
+            permitted_until,
+            written_at: PERMITTED,
+            keep_until: PERMITTED,
+        }
+    }
+
+    fn ended(after_ms: i64, took_ms: u64) -> Result<OutcomeRow, &'static str> {
+        let permit = row(Some(PERMITTED.plus(AUTHORIZATION_TTL)), OutcomeState::Intended);
+        open(Some(permit), Timestamp(PERMITTED.0 + after_ms), Duration::from_millis(took_ms))
+    }
+
+    #[test]
+    fn a_tool_may_start_within_the_permit_and_end_later() {
+        for (after_ms, took_ms) in [(0, 0), (10, 5), (30_000, 0), (35_000, 0), (3_600_000, 3_580_000)] {
+            assert!(ended(after_ms, took_ms).is_ok(), "{after_ms} {took_ms}");
+        }
+    }
+
+    #[test]
+    fn a_tool_that_started_outside_of_the_permit_is_refused() {
+        for (after_ms, took_ms) in [(35_001, 0), (40_000, 4_998), (i64::MAX - PERMITTED.0, 0)] {
+            assert_eq!(ended(after_ms, took_ms).unwrap_err(), "the tool started after its permit had ended");
+        }
+        // One that is said to have run for longer than the permit is old can't have had it.
+        for (after_ms, took_ms) in [(10_000, 15_001), (0, u64::MAX), (-3_600_000, 0)] {
+            let error = ended(after_ms, took_ms).unwrap_err();
+            assert_eq!(error, "the tool is said to have started before it was permitted");
+        }
+    }
+
+    #[test]
+    fn what_was_no_open_permit_is_not_settled_by_the_agent() {
+        let until = Some(PERMITTED.plus(AUTHORIZATION_TTL));
+        let closed = [
+            None,
+            // A call at a Runtime.
+            Some(row(None, OutcomeState::Intended)),
+            Some(row(until, OutcomeState::Unknown)),
+            Some(row(until, OutcomeState::Recorded(Outcome::default()))),
+            Some(row(until, OutcomeState::Resolved(Outcome::default()))),
+        ];
+        for row in closed {
+            assert!(open(row.clone(), PERMITTED, Duration::ZERO).is_err(), "{row:?}");
+        }
     }
 }

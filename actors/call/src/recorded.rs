@@ -22,7 +22,7 @@ impl Running<'_> {
     /// Makes the end durable: the audit event, and what a repeat is answered with, in one transaction. Only then may the
     /// caller hear of it.
     pub(crate) async fn record(self, fence: Fence, ending: Ending) -> Result<Reply, Error> {
-        let Running { calls, permitted, dispatch, attempts, mut streamed, intended, .. } = self;
+        let Running { calls, permitted, dispatch, attempts, mut streamed, intended, holder, .. } = self;
         let mut event = calls.event(permitted, EventType::ToolInvocation, "tool.invoke", ending.outcome());
         event.details.reason = ending.reason();
         let admitted = &permitted.validated.admitted;
@@ -51,10 +51,31 @@ impl Running<'_> {
                 Err(error)
             }
             Ending::Unknown(error) => {
-                let mut row = permitted.row(calls);
-                row.state = OutcomeState::Unknown;
-                row.dispatch = Some(dispatch);
-                calls.write(fence, admitted.caller.tenant(), session, row, vec![event]).await?;
+                let row = OutcomeRow {
+                    state: OutcomeState::Unknown,
+                    dispatch: Some(dispatch),
+                    ..permitted.row(calls)
+                };
+                let tenant = admitted.caller.tenant();
+                let belongs = DispatchRow {
+                    tenant,
+                    session,
+                    invocation: row.invocation.clone(),
+                    runtime: holder.and_then(|holder| holder.identity()).map(|identity| identity.to_string()),
+                };
+                let row = Arc::new(row);
+                calls
+                    .recorder()
+                    .record_for(tenant, move |tx| {
+                        let (row, belongs, event) = (Arc::clone(&row), belongs.clone(), event.clone());
+                        Box::pin(async move {
+                            aesp_session::write_outcome(tx, fence, tenant, session, &row).await?;
+                            // Only the Runtime that had the call may settle it.
+                            tx.put(TenantId::PLATFORM, &dispatch, &belongs).await?;
+                            Ok::<_, Error>(((), vec![event]))
+                        })
+                    })
+                    .await?;
                 Err(error)
             }
             Ending::Refused(error) if intended.is_some() => {
@@ -151,12 +172,7 @@ impl Calls {
             .record_for(tenant, move |tx| {
                 let (row, events) = (Arc::clone(&row), events.clone());
                 Box::pin(async move {
-                    match row.state {
-                        OutcomeState::Intended => {
-                            aesp_session::write_intent(tx, fence, tenant, session, &row).await?;
-                        }
-                        _ => aesp_session::write_outcome(tx, fence, tenant, session, &row).await?,
-                    }
+                    aesp_session::write_outcome(tx, fence, tenant, session, &row).await?;
                     Ok::<_, Error>(((), events))
                 })
             })

@@ -18,15 +18,15 @@ use crate::{
 
 /// What the reservation of an invocation id found.
 pub(crate) enum Reserved {
-    /// Nobody else runs it, and it has no outcome: it may be dispatched.
-    Run(Permitted, aesp_session::Running),
+    /// Nobody else runs it, and it has no outcome, or its intent will find out: it may be dispatched.
+    Run(Box<Permitted>, aesp_session::Running),
     /// It ran before, here or elsewhere; this is what came of it.
-    Replay(Permitted, Reply),
+    Replay(Box<Permitted>, Reply),
 }
 
 impl Permitted {
     /// Reserves the invocation id: joins a running call of the same id, returns a recorded outcome, or takes the id.
-    pub(crate) async fn reserve(self, calls: &Calls) -> Result<Reserved, (Self, Error)> {
+    pub(crate) async fn reserve(self: Box<Self>, calls: &Calls) -> Result<Reserved, (Box<Self>, Error)> {
         let digest = self.validated.digest;
         let admitted = &self.validated.admitted;
         let (tenant, session) = (admitted.caller.tenant(), admitted.session.id);
@@ -47,6 +47,10 @@ impl Permitted {
             }
             Err(error) => return Err((self, error.into())),
         };
+        if self.needs_intent() {
+            // The intent's own transaction looks for an earlier attempt.
+            return Ok(Reserved::Run(self, running));
+        }
         match calls.recorded_outcome(tenant, session, invocation).await {
             Ok(None) => Ok(Reserved::Run(self, running)),
             Ok(Some(row)) => match self.settle(&row, digest) {
@@ -86,33 +90,46 @@ impl Permitted {
         contract.risk() == Risk::High || contract.effects() == Effects::NonIdempotent
     }
 
-    /// Makes the intent durable: after a crash this row says that the call may have run.
+    /// Makes the intent durable: after a crash this row says that the call may have run. Returns the answer of an earlier
+    /// attempt instead, if there is one.
     pub(crate) async fn intend(
         &self,
         calls: &Calls,
         running: &aesp_session::Running,
         dispatch: DispatchId,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Reply>, Error> {
         let row = OutcomeRow { state: OutcomeState::Intended, dispatch: Some(dispatch), ..self.row(calls) };
         let event = calls.event(self, EventType::ToolInvocation, "tool.intent", Outcome::Success);
         let admitted = &self.validated.admitted;
         let (tenant, session) = (admitted.caller.tenant(), admitted.session.id);
-        let belongs = DispatchRow { tenant, session, invocation: row.invocation.clone() };
+        let belongs = DispatchRow { tenant, session, invocation: row.invocation.clone(), runtime: None };
+        let may_repeat = self.validated.contract.contract().effects() != Effects::NonIdempotent;
         let (fence, row) = (running.fence(), Arc::new(row));
-        calls
+        let earlier = calls
             .recorder()
             .record_for(tenant, move |tx| {
                 let (row, belongs, event) = (Arc::clone(&row), belongs.clone(), event.clone());
                 Box::pin(async move {
-                    let intent = aesp_session::write_intent(tx, fence, tenant, session, &row);
+                    let intent = aesp_session::write_intent(tx, fence, tenant, session, &row, may_repeat);
                     // Together, so that the keys of both tenants come in one round.
-                    let (intended, put) = join(intent, tx.put(TenantId::PLATFORM, &dispatch, &belongs)).await;
-                    intended?;
-                    put?;
-                    Ok::<_, Error>(((), vec![event]))
+                    let (earlier, keys) = join(intent, tx.tenant_keys(TenantId::PLATFORM)).await;
+                    keys?;
+                    if let Some(earlier) = earlier? {
+                        return Ok((Some(earlier), Vec::new()));
+                    }
+                    tx.put(TenantId::PLATFORM, &dispatch, &belongs).await?;
+                    Ok::<_, Error>((None, vec![event]))
                 })
             })
-            .await
+            .await?;
+        match earlier {
+            None => Ok(None),
+            // Only what may not be repeated stands in the way of an intent.
+            Some(row) => match self.settle(&row, self.validated.digest)? {
+                Some(reply) => Ok(Some(reply)),
+                None => Err(Error::internal("an open outcome stood in the way of an intent")),
+            },
+        }
     }
 
     /// Starts the row of this call.
@@ -126,6 +143,7 @@ impl Permitted {
             arguments_digest: self.validated.digest,
             state: OutcomeState::Intended,
             dispatch: None,
+            permitted_until: None,
             written_at: calls.access().clock.now(),
             keep_until: admitted.session.outcomes_kept_until(),
         }

@@ -1,7 +1,6 @@
 use std::{collections::HashSet, sync::Arc};
 
 use aesp_catalog::{Compiled, Contract};
-use aesp_policy::Resource;
 use aesp_proto::{Error, SessionId, v1::ToolSummary};
 use aesp_tenant::RuntimeMode;
 
@@ -42,8 +41,7 @@ impl Calls {
     pub async fn tools(&self, granted: &Granted, session: SessionId) -> Result<Vec<ToolSummary>, Error> {
         let caller = granted.caller();
         let view = self.views().get(caller.tenant()).await?;
-        let connected = self.runtimes().list(Some(caller.tenant()));
-        let offered: HashSet<_> = connected.into_iter().flat_map(|runtime| runtime.tools).collect();
+        let offered: HashSet<_> = self.runtimes().fulfilled(caller.tenant()).into_iter().collect();
         let callable = view.catalog.defaults().filter(|contract| self.may_call(&view, caller, contract));
         let mut tools: Vec<_> = callable.map(|contract| summary(contract, &offered)).collect();
         if view.tenant.config().runtime_mode() == RuntimeMode::Development {
@@ -63,19 +61,7 @@ impl Calls {
 
     /// Asks what [`Calls::invoke`] would ask, but for the arguments.
     fn may_call(&self, view: &View, caller: &Caller, compiled: &Compiled) -> bool {
-        let contract = compiled.contract();
-        let version = contract.version().to_string();
-        let resource = Resource::Tool {
-            tenant: caller.tenant(),
-            name: contract.name(),
-            version: &version,
-            effects: contract.effects().as_str(),
-            risk: contract.risk().as_str(),
-            classification: contract.classification().as_str(),
-            tags: contract.tags(),
-            required_roles: contract.required_roles(),
-            development: contract.is_development(),
-        };
+        let resource = compiled.resource(caller.tenant());
         let context = self.access().context(caller, None);
         self.access().decide_in(view, caller, "tool.invoke", &resource, context).is_ok()
     }

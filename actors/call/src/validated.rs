@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use aesp_catalog::{Compiled, Contract};
-use aesp_policy::{Context, Permit, PolicyArguments, Resource};
-use aesp_proto::{Error, ErrorCode, SessionId};
+use aesp_policy::{Context, Permit, PolicyArguments};
+use aesp_proto::{Error, ErrorCode, SessionId, v1::InvokeRequest};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::{
     Caller, Calls, View,
     admitted::{Admitted, Refusal},
+    request::CallRequest,
 };
 
 /// A call whose arguments satisfy the contract.
@@ -46,13 +47,16 @@ pub(crate) struct Standing {
 
 impl Validated {
     /// Asks for the permit: for the caller and, when a Runtime acts on somebody's behalf, for both.
-    pub(crate) fn permit(self, calls: &Calls) -> Result<Permitted, Refusal> {
+    pub(crate) fn permit(self, calls: &Calls) -> Result<Box<Permitted>, Refusal> {
         let decided = self.standing().and_then(|standing| {
             let permit = standing.decide(calls, &self.admitted.view)?;
             Ok((standing, permit))
         });
         match decided {
-            Ok((standing, permit)) => Ok(Permitted { validated: self, permit, standing: Arc::new(standing) }),
+            // In a box: it goes through every stage that waits.
+            Ok((standing, permit)) => {
+                Ok(Box::new(Permitted { validated: self, permit, standing: Arc::new(standing) }))
+            }
             Err(error) => Err(Box::new((self.admitted, error))),
         }
     }
@@ -98,6 +102,35 @@ pub(crate) fn digest(contract: &Contract, arguments: &Value) -> [u8; 32] {
     hash.finalize().into()
 }
 
+impl Calls {
+    /// Tells whether this node, by its own view of the rights, may hand the caller a part of a call that another node makes for
+    /// it. Tools that exist for one session only, and calls on behalf of others, are known to that node alone.
+    ///
+    /// # Errors
+    /// The refusal; `SERVICE_UNAVAILABLE` when only the other node could tell.
+    pub async fn may_pass_on(&self, caller: &Caller, request: InvokeRequest) -> Result<(), Error> {
+        self.check_lease()?;
+        self.access().authenticator.recheck(caller).await?;
+        let request = CallRequest::parse(request, &caller.source().correlation_id)?;
+        let view = self.views().get(caller.tenant()).await?;
+        let found = view.catalog.find(&request.tool, request.version.as_deref());
+        let Some(contract) = found.filter(|_| request.on_behalf_of.is_none()) else {
+            return Err(Error::new(ErrorCode::ServiceUnavailable, "rights changed while the call ran")
+                .remedy("call again with the same invocation_id"));
+        };
+        let arguments = contract.check_arguments(&request.arguments)?;
+        let standing = Standing {
+            caller: caller.clone(),
+            behalf: None,
+            session: request.session,
+            depth: 0,
+            contract: Arc::clone(contract),
+            visible: contract.policy_arguments(&arguments)?,
+        };
+        standing.decide(self, &view).map(|_| ())
+    }
+}
+
 impl Standing {
     /// Decides again if rights have changed since `view`; returns the new permit with the view that it was decided by.
     pub(crate) async fn recheck(
@@ -105,11 +138,13 @@ impl Standing {
         calls: &Calls,
         view: &View,
     ) -> Result<Option<(Permit, Arc<View>)>, Error> {
+        // INVARIANT S1, R1: a node without a lease neither knows whose the session is nor which rights are in force.
+        calls.check_lease()?;
         let current = calls.views().get(self.caller.tenant()).await?;
         if current.same_rights(view) {
             return Ok(None);
         }
-        let permit = self.renew(calls, &current).await?;
+        let permit = Box::pin(self.renew(calls, &current)).await?;
         Ok(Some((permit, current)))
     }
 
@@ -133,19 +168,7 @@ impl Standing {
 
     /// Decides `tool.invoke` by `view`.
     fn decide(&self, calls: &Calls, view: &View) -> Result<Permit, Error> {
-        let contract = self.contract.contract();
-        let version = contract.version().to_string();
-        let resource = Resource::Tool {
-            tenant: self.caller.tenant(),
-            name: contract.name(),
-            version: &version,
-            effects: contract.effects().as_str(),
-            risk: contract.risk().as_str(),
-            classification: contract.classification().as_str(),
-            tags: contract.tags(),
-            required_roles: contract.required_roles(),
-            development: self.contract.is_development(),
-        };
+        let resource = self.contract.resource(self.caller.tenant());
         let ask = |caller: &Caller| {
             let context = Context {
                 arguments: Some(&self.visible),

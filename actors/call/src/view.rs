@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use aesp_catalog::Compiler;
 use aesp_proto::{Revision, TenantId};
+use aesp_runtime::Rights;
 use aesp_storage::Transaction;
 
 use crate::Error;
@@ -55,6 +56,12 @@ impl View {
             identity: Arc::new(aesp_identity::Snapshot::load(tx, tenant).await?),
             policy: Arc::new(policy),
         })
+    }
+
+    /// Returns the revisions of what it was loaded from.
+    #[must_use]
+    pub fn rights(&self) -> Rights {
+        Rights { tenant: self.revision, platform: self.platform_revision }
     }
 
     /// Tells whether nothing that `other` was loaded from has changed since.

@@ -60,6 +60,11 @@ impl Views {
         if let Some(view) = self.peek(tenant) {
             return Ok(view);
         }
+        // In a box, so that the calls, which find the view there, don't carry the room that a load needs.
+        Box::pin(self.first(tenant)).await
+    }
+
+    async fn first(&self, tenant: TenantId) -> Result<Arc<View>, Error> {
         let view = Arc::new(self.load(tenant, None).await?);
         let mut added = false;
         let cell = Arc::clone(&self.0.cells.entry(tenant).or_insert_with(|| {

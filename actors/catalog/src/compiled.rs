@@ -1,6 +1,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
-use aesp_policy::{PolicyArguments, PolicyValue};
+use aesp_policy::{PolicyArguments, PolicyValue, Resource};
+use aesp_proto::TenantId;
 use jsonschema::Validator;
 use quick_cache::sync::Cache;
 use serde_json::{Map, Value};
@@ -18,6 +19,8 @@ pub const MAX_RESULT_BYTES: usize = 4 << 20;
 #[derive(Debug)]
 pub struct Compiled {
     contract: Contract,
+    /// The contract's version as text.
+    version: String,
     arguments: Validator,
     result: Validator,
     chunk: Option<Validator>,
@@ -71,6 +74,7 @@ impl Compiled {
             arguments: compile("parameters", contract.parameters())?,
             result: compile("result", contract.result())?,
             chunk: contract.chunk().map(|chunk| compile("chunk", chunk)).transpose()?,
+            version: contract.version().to_string(),
             contract,
         })
     }
@@ -85,6 +89,23 @@ impl Compiled {
     #[must_use]
     pub fn is_development(&self) -> bool {
         self.contract.is_development()
+    }
+
+    /// Returns what policies see of the tool when it is called in `tenant`.
+    #[must_use]
+    pub fn resource(&self, tenant: TenantId) -> Resource<'_> {
+        let contract = &self.contract;
+        Resource::Tool {
+            tenant,
+            name: contract.name(),
+            version: &self.version,
+            effects: contract.effects().as_str(),
+            risk: contract.risk().as_str(),
+            classification: contract.classification().as_str(),
+            tags: contract.tags(),
+            required_roles: contract.required_roles(),
+            development: contract.is_development(),
+        }
     }
 
     /// Checks the arguments of a call. No bytes at all are the empty object.

@@ -73,7 +73,12 @@ pub async fn set_roles(
         let key = (principal, key_of(tx, tenant, &assignment.role).await?);
         tx.delete::<Assignment>(tenant, &key).await?;
     }
-    for role in roles.iter().filter(|role| !held.iter().any(|held| held.role == **role)) {
+    let added: Vec<_> = roles.iter().filter(|role| !held.iter().any(|held| held.role == **role)).collect();
+    if added.is_empty() {
+        // Rights are taken only, which must be possible on a full disk.
+        tx.use_reserve();
+    }
+    for role in added {
         put(tx, tenant, principal, role, None).await?;
     }
     tx.bump_revision(tenant).await?;

@@ -59,6 +59,8 @@ pub async fn create_policy(
 /// [`Error::NoSuchPolicy`].
 pub async fn delete_policy(tx: &Transaction, tenant: TenantId, id: TokenId) -> Result<(), Error> {
     get_policy(tx, tenant, id).await?;
+    // What it permitted ends.
+    tx.use_reserve();
     tx.delete::<StoredPolicy>(tenant, &id).await?;
     tx.bump_revision(tenant).await?;
     Ok(())

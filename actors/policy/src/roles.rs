@@ -52,6 +52,7 @@ pub async fn delete_role(
     if tx.get::<Role>(tenant, &key).await?.is_none() {
         return Err(Error::NoSuchRole(name.to_owned()));
     }
+    tx.use_reserve();
     let in_use = |how: String| Err(Error::InUse { role: name.to_owned(), how });
     let roles = tx.scan_all::<Role>(tenant, vec![]).await?;
     if let Some(heir) = roles.iter().find(|role| role.inherits.iter().any(|parent| parent == name)) {

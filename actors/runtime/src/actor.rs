@@ -24,13 +24,13 @@ use crate::{
     Dispatch, Lost, LostReason, PeerIdentity, RuntimeSlot, Update,
     attempt::Reply,
     chunks::ChunkSender,
-    late,
+    cluster, late,
     link::{Alarm, Backlog, HIGH_WATER_BYTES, LOW_WATER_BYTES, Link, MAX_BACKLOG_FRAMES, Outgoing},
     offers::Change,
     presence::Presence,
     read, record,
     shared::Shared,
-    state::{Count, Effect, Event, Phase, State},
+    state::{Count, Effect, Event, Farewell, Phase, State},
 };
 
 /// How long the tenants' quotas may take to answer.
@@ -53,7 +53,7 @@ pub(crate) enum Message {
     Disconnected,
     Admitted(Result<RuntimeSlot, Error>),
     Recheck(oneshot::Sender<()>),
-    Drain(String, Duration),
+    Drain(Farewell),
     Close(Error, oneshot::Sender<()>),
 }
 
@@ -126,19 +126,22 @@ impl Actor for ConnectionActor {
             credits: 0.into(),
             outstanding: 0.into(),
             draining: false.into(),
+            leaving: false.into(),
             closed: false.into(),
             streaming: true.into(),
             connected_at: shared.wiring.clock.now(),
             started: now,
             peer: peer.clone(),
             serving: false.into(),
+            offered: false.into(),
             identity: OnceLock::new(),
             terms: ArcSwap::from_pointee(None),
             offers: ArcSwap::default(),
         });
         let presence = Presence::new(&shared, &link);
         let directory = Arc::clone(&shared.wiring.directory);
-        let state = State::new(id, peer, directory, shared.wiring.options.limits(), now);
+        let lease = Arc::clone(&shared.wiring.lease);
+        let state = State::new(id, peer, directory, lease, shared.wiring.options.limits(), now);
         let reader = tokio::spawn(read::frames(inbound, myself.clone()));
         let mut connection = Connection {
             state,
@@ -200,7 +203,7 @@ impl Connection {
                 // Whoever asked may have stopped waiting.
                 let _ = done.send(());
             }
-            Message::Drain(reason, grace) => self.apply(myself, Event::Drain(reason, grace)),
+            Message::Drain(farewell) => self.apply(myself, Event::Drain(farewell)),
             Message::Close(error, done) => {
                 self.apply(myself, Event::Close(error));
                 let _ = done.send(());
@@ -245,7 +248,8 @@ impl Connection {
         }
         let left = self.state.take_left();
         let calls = self.state.calls();
-        self.link.publish(self.state.phase(), calls.outstanding(), calls.credits(), left);
+        let leaving = self.state.is_leaving();
+        self.link.publish(self.state.phase(), leaving, calls.outstanding(), calls.credits(), left);
         self.presence.gauge(calls.outstanding(), calls.queued());
         self.alarm.set(self.state.next_wake(), myself);
         if self.state.phase() == Phase::Closed {
@@ -328,8 +332,14 @@ impl Connection {
 
     fn offers(&self, change: Change) {
         let offers = self.state.offers();
+        let begins = !change.added.is_empty() && !self.link.offered.load(Ordering::Acquire);
         self.link.offers.store(Arc::new(offers.granted()));
         self.shared.table.apply(&self.link, change, offers.development_tools());
+        self.shared.cluster.touched();
+        if begins {
+            self.link.offered.store(true, Ordering::Release);
+            cluster::newest(&self.shared, &self.link);
+        }
     }
 
     fn late(&self, dispatch: DispatchId, result: ToolResult) {

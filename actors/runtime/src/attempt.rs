@@ -4,9 +4,10 @@ use aesp_proto::DispatchId;
 use tokio::sync::oneshot;
 
 use crate::{
-    Lost, LostReason, Update,
-    actor::Message,
+    Dispatch, Lost, LostReason, Update,
+    actor::{Message, Untouched},
     chunks::{self, ChunkReceiver, ChunkSender},
+    cluster::RemoteCall,
     link::Link,
     shared::Shared,
 };
@@ -20,28 +21,70 @@ pub(crate) struct Reply {
 /// One dispatched call. Dropping it before its end tells the Runtime to stop.
 pub struct Attempt {
     id: DispatchId,
-    link: Arc<Link>,
     shared: Arc<Shared>,
-    end: oneshot::Receiver<Update>,
-    chunks: Option<ChunkReceiver>,
+    /// Nothing once it was stopped.
+    at: Option<At>,
     ended: bool,
 }
 
-impl Attempt {
-    pub(crate) fn new(
-        id: DispatchId,
-        link: Arc<Link>,
-        shared: Arc<Shared>,
-        streaming: bool,
-    ) -> (Self, Reply) {
+/// Who has the call.
+enum At {
+    Here(Given),
+    Elsewhere(Box<RemoteCall>),
+}
+
+/// A call at a connection of this node.
+struct Given {
+    link: Arc<Link>,
+    end: oneshot::Receiver<Update>,
+    chunks: Option<ChunkReceiver>,
+}
+
+impl Shared {
+    /// Gives a call to a connection of this node.
+    pub(crate) fn give(self: &Arc<Self>, dispatch: Dispatch, link: Arc<Link>) -> Attempt {
         let (end, ends) = oneshot::channel();
-        let (sender, chunks) = if streaming {
+        let (sender, chunks) = if dispatch.streaming {
             let (sender, chunks) = chunks::channel();
             (Some(sender), Some(chunks))
         } else {
             (None, None)
         };
-        (Self { id, link, shared, end: ends, chunks, ended: false }, Reply { end, chunks: sender })
+        self.hold(&dispatch, &link);
+        link.load.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let id = dispatch.id;
+        let reply = Reply { end, chunks: sender };
+        // A connection that has just ended tells the attempt so, because the message is dropped.
+        link.tell(Message::Dispatch(Box::new(dispatch), Untouched::new(reply)));
+        let at = Some(At::Here(Given { link, end: ends, chunks }));
+        Attempt { id, shared: Arc::clone(self), at, ended: false }
+    }
+}
+
+impl Given {
+    async fn next(&mut self) -> Step {
+        if let Some(chunks) = &mut self.chunks {
+            match chunks.next().await {
+                Some(chunk) => return Step::Part(Update::Chunk(chunk)),
+                None => self.chunks = None,
+            }
+        }
+        // A connection that vanished with its actor says nothing: the call may have been sent.
+        let vanished = Lost { sent: true, reason: LostReason::Disconnected, retry_after: None };
+        Step::End((&mut self.end).await.unwrap_or(Update::Lost(vanished)))
+    }
+}
+
+/// What an attempt yields, and whether more comes.
+enum Step {
+    Part(Update),
+    End(Update),
+}
+
+impl Attempt {
+    /// Waits for a call that another node has run.
+    pub(crate) fn elsewhere(id: DispatchId, shared: Arc<Shared>, call: RemoteCall) -> Self {
+        Self { id, shared, at: Some(At::Elsewhere(Box::new(call))), ended: false }
     }
 
     /// Returns the dispatch id.
@@ -55,36 +98,49 @@ impl Attempt {
         if self.ended {
             return None;
         }
-        if let Some(chunks) = &mut self.chunks {
-            match chunks.next().await {
-                Some(chunk) => return Some(Update::Chunk(chunk)),
-                None => self.chunks = None,
+        let step = match self.at.as_mut()? {
+            At::Here(given) => given.next().await,
+            At::Elsewhere(call) => match call.next(&self.shared).await {
+                Update::Chunk(chunk) if !chunk.is_final => Step::Part(Update::Chunk(chunk)),
+                end => Step::End(end),
+            },
+        };
+        Some(match step {
+            Step::Part(update) => update,
+            Step::End(update) => {
+                self.ended = true;
+                self.shared.ended(self.id);
+                update
             }
-        }
-        // A connection that vanished with its actor says nothing: the call may have been sent.
-        let vanished = Lost { sent: true, reason: LostReason::Disconnected, retry_after: None };
-        let update = (&mut self.end).await.unwrap_or(Update::Lost(vanished));
-        self.ended = true;
-        self.shared.ended(self.id);
-        Some(update)
+        })
     }
 
     /// Tells the Runtime that the outcome is durable, so that it need not be delivered again.
     pub fn acknowledge(self) {
-        if self.ended {
-            self.shared.acknowledge(&self.link, self.id);
+        match &self.at {
+            Some(At::Here(given)) if self.ended => self.shared.acknowledge(&given.link, self.id),
+            Some(At::Elsewhere(call)) if self.ended => call.acknowledge(&self.shared, self.id),
+            _ => {}
         }
     }
 
-    /// Ends the attempt; the Runtime hears the reason.
+    /// Ends the attempt; a Runtime that is connected here hears the reason.
     pub fn cancel(mut self, reason: &str) {
         self.stop(reason);
     }
 
     fn stop(&mut self, reason: &str) {
-        if !self.ended {
-            self.ended = true;
-            self.link.tell(Message::Cancel(self.id, reason.to_owned()));
+        if self.ended {
+            return;
+        }
+        self.ended = true;
+        match self.at.take() {
+            Some(At::Here(given)) => {
+                given.link.tell(Message::Cancel(self.id, reason.to_owned()));
+            }
+            // Its node sees that the answer is wanted no more, and cancels.
+            Some(At::Elsewhere(call)) => drop(call),
+            None => {}
         }
     }
 }

@@ -6,7 +6,7 @@ use aesp_proto::{
 };
 use async_trait::async_trait;
 
-use crate::Registration;
+use crate::{Registration, Rights};
 
 /// What connections look up in the Host's snapshots. Never blocks, never waits.
 pub trait Directory: Send + Sync + 'static {
@@ -26,6 +26,9 @@ pub trait Directory: Send + Sync + 'static {
         name: &str,
         version: Option<&str>,
     ) -> Result<ContractReference, String>;
+
+    /// Returns which rights of the tenant this node has applied; nothing while it knows none, and then nothing is sent.
+    fn rights(&self, tenant: TenantId) -> Option<Rights>;
 
     /// Returns the active contracts that `tenant` is offered.
     fn contracts(&self, tenant: TenantId) -> Vec<ContractReference>;

@@ -5,7 +5,9 @@ use aesp_proto::{
     v1::{StreamChunk, ToolResult},
 };
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
+
+use crate::Rights;
 
 /// One attempt to have a call run by a Runtime. Everything was checked before; nothing is checked again here.
 #[derive(Clone, Debug)]
@@ -36,6 +38,8 @@ pub struct Dispatch {
     pub priority: Priority,
     /// Whether the contract is one that a Runtime registered for this session in DEVELOPMENT mode.
     pub development: bool,
+    /// The revisions that the call was permitted at.
+    pub rights: Rights,
 }
 
 /// Orders the waiting calls of one tenant. It never moves a call before those of another tenant.
@@ -133,6 +137,12 @@ pub enum LostReason {
     DeadlineExceeded,
     /// A registration, contract or tenant lost its right; the Runtime was told to stop.
     Revoked,
+    /// The node that would have sent it has newer rights than the permit: decide anew, by rights as new as the store's.
+    Stale,
+    /// The node that would have sent it may not act at the moment: it does not hold its lease.
+    NoLease,
+    /// The node that it was given to can't be reached, or has no Runtime for it any more.
+    Unreachable,
 }
 
 /// A dispatch that a Runtime works on, as nested calls on behalf of it need to know it.
@@ -148,4 +158,25 @@ pub struct RunningDispatch {
     pub invocation_id: String,
     /// How many calls it is nested in.
     pub depth: u32,
+}
+
+/// Who has a dispatch, as far as it is known: another node says so only once its Runtime has the call.
+#[derive(Clone, Debug)]
+pub struct Holder(pub(crate) HeldBy);
+
+#[derive(Clone, Debug)]
+pub(crate) enum HeldBy {
+    Here(Arc<str>),
+    Elsewhere(watch::Receiver<Option<Arc<str>>>),
+}
+
+impl Holder {
+    /// Returns the certificate identity of the Runtime, as it is known at this moment.
+    #[must_use]
+    pub fn identity(&self) -> Option<Arc<str>> {
+        match &self.0 {
+            HeldBy::Here(identity) => Some(Arc::clone(identity)),
+            HeldBy::Elsewhere(identity) => identity.borrow().clone(),
+        }
+    }
 }

@@ -11,7 +11,9 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use crate::{
+    RemainingLease,
     actor::Message,
+    lease::millis,
     link::{Backlog, LOW_WATER_BYTES, Outgoing},
 };
 
@@ -20,6 +22,7 @@ pub struct HostFrames {
     frames: mpsc::UnboundedReceiver<Outgoing>,
     backlog: Arc<Backlog>,
     actor: ActorRef<Message>,
+    lease: RemainingLease,
     ended: bool,
 }
 
@@ -28,8 +31,9 @@ impl HostFrames {
         frames: mpsc::UnboundedReceiver<Outgoing>,
         backlog: Arc<Backlog>,
         actor: ActorRef<Message>,
+        lease: RemainingLease,
     ) -> Self {
-        Self { frames, backlog, actor, ended: false }
+        Self { frames, backlog, actor, lease, ended: false }
     }
 }
 
@@ -41,7 +45,9 @@ impl Stream for HostFrames {
             return Poll::Ready(None);
         }
         match ready!(self.frames.poll_recv(context)) {
-            Some(Outgoing::Frame(frame, bytes)) => {
+            Some(Outgoing::Frame(mut frame, bytes)) => {
+                // As late as can be: a frame that waited says what is left when it goes.
+                frame.lease_remaining_ms = Some(millis((self.lease)()));
                 self.backlog.frames.fetch_sub(1, Ordering::Relaxed);
                 let left = self.backlog.bytes.fetch_sub(bytes, Ordering::Relaxed) - bytes;
                 if left < LOW_WATER_BYTES

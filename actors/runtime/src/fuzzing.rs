@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use crate::{
     Options,
-    state::{Effect, Event, Phase, State},
-    testing::{FakeDirectory, announcement, dispatch, peer},
+    state::{Effect, Event, Farewell, Phase, State},
+    testing::{FakeDirectory, announcement, dispatch, lease, peer},
 };
 
 /// Runs a whole connection: the bytes are frames, each behind its length, and between them what the Host does meanwhile.
@@ -48,7 +48,7 @@ impl Connection {
         let (directory, now) = (FakeDirectory::new(), Instant::now());
         let limits = Options { queue_calls: 16, tenant_queue_calls: 8, ..Options::default() }.limits();
         let id = ConnectionId::from_bytes([1; 16]);
-        let state = State::new(id, peer(), Arc::clone(&directory) as _, limits, now);
+        let state = State::new(id, peer(), Arc::clone(&directory) as _, lease(), limits, now);
         Self { state, directory, now, given: 0, ended: HashSet::new() }
     }
 
@@ -74,7 +74,11 @@ impl Connection {
             }
             5 => Event::Writable(self.given.is_multiple_of(2)),
             6 => Event::Frame(aesp_proto::v1::runtime_frame::Frame::Announce(announcement(2))),
-            _ => Event::Drain("maintenance".to_owned(), Duration::from_secs(1)),
+            _ => Event::Drain(Farewell {
+                reason: "maintenance".to_owned(),
+                grace: Duration::from_secs(1),
+                serve: self.given.is_multiple_of(2),
+            }),
         };
         self.step(event);
     }

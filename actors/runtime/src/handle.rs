@@ -5,32 +5,31 @@ use std::{
 
 use aesp_audit::Recorder;
 use aesp_proto::{
-    Clock, ConnectionId, DispatchId, Entropy, Error as Refusal, ErrorCode, SessionId, TenantId,
+    Clock, ConnectionId, DispatchId, Entropy, Error as Refusal, Incarnation, SessionId, TenantId,
     v1::{ConnectedRuntime, ContractDraft, RuntimeFrame},
 };
 use aesp_supervision::{Restart, Supervisor};
-use futures::{Stream, future::join_all};
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::{Instant, timeout, timeout_at},
-};
+use bytes::Bytes;
+use futures::{Stream, stream::BoxStream};
+use tokio::{sync::mpsc, time::timeout};
 use tonic::Status;
 
 use crate::{
-    Admission, Attempt, Directory, Dispatch, Error, HostFrames, LateResults, Metrics, Options, PeerIdentity,
-    RunningDispatch,
-    actor::{Arguments, ConnectionActor, Message, Untouched},
+    Admission, Attempt, Directory, Dispatch, Error, Holder, HostFrames, LateResults, Metrics, Options,
+    PeerIdentity, Peers, RemainingLease, RunningDispatch,
+    actor::{Arguments, ConnectionActor},
+    cluster::{self, Wanted, Whither},
     link::{Backlog, Link},
-    shared::Shared,
+    shared::{Found, Shared},
     table::Route,
 };
 
 /// Connections are temporary: only the supervisor itself is ever restarted.
 const RESTART: Restart = Restart { intensity: 10, within: Duration::from_secs(60) };
-/// How long a connection may take to do as it is told.
-const ANSWER: Duration = Duration::from_secs(5);
 /// When a call that nobody fulfils may be tried again: Runtimes reconnect within a second or so.
 const RECONNECT: Duration = Duration::from_secs(1);
+/// How long the word may take which Runtime of another node works on a call.
+const ACCEPTED: Duration = Duration::from_secs(1);
 
 /// What connections need from the rest of the Host.
 pub struct Wiring {
@@ -48,13 +47,15 @@ pub struct Wiring {
     pub clock: Arc<dyn Clock>,
     /// Ids and choices.
     pub entropy: Entropy,
+    /// What is left of the node's lease. Without one nothing is sent.
+    pub lease: RemainingLease,
     /// What is counted.
     pub metrics: Metrics,
     /// Bounds.
     pub options: Options,
 }
 
-/// The Runtimes connected to this node. Cheap to clone.
+/// The Runtimes connected to this node, and through its peers those of the others. Cheap to clone.
 #[derive(Clone)]
 pub struct Runtimes {
     shared: Arc<Shared>,
@@ -72,6 +73,33 @@ impl Runtimes {
         Ok(Self { shared: Arc::new(Shared::new(wiring)), supervisor })
     }
 
+    /// Makes this node one of several, once. `peers` carries what it tells and asks the others.
+    pub fn join(&self, own: Incarnation, peers: Arc<dyn Peers>) {
+        cluster::join(&self.shared, own, peers);
+    }
+
+    /// Hears that a peer is connected: it is told what the Runtimes here fulfil.
+    pub fn peer_up(&self, peer: Incarnation) {
+        cluster::peer_up(&self.shared, peer);
+    }
+
+    /// Hears that a peer is gone: its Runtimes get no call any more.
+    pub fn peer_down(&self, peer: Incarnation) {
+        self.shared.cluster.elsewhere.down(peer);
+        self.shared.cluster.count(&self.shared);
+    }
+
+    /// Takes what the Runtimes' component of a peer told by [`Peers::tell`]. In the order of the link.
+    pub fn told(&self, from: Incarnation, payload: Bytes) {
+        cluster::told(&self.shared, from, payload);
+    }
+
+    /// Answers what the Runtimes' component of a peer asked by [`Peers::request`]. Dropping the answer cancels.
+    #[must_use]
+    pub fn asked(&self, from: Incarnation, payload: Bytes) -> BoxStream<'static, Result<Bytes, Refusal>> {
+        cluster::asked(&self.shared, from, payload)
+    }
+
     /// Serves one connection until either side ends it. The Runtime must announce itself first.
     ///
     /// # Errors
@@ -85,156 +113,134 @@ impl Runtimes {
             return Err(Error::NotServing);
         }
         let id = ConnectionId::random(&shared.wiring.entropy);
+        let lease = Arc::clone(&shared.wiring.lease);
         let (outgoing, frames) = mpsc::unbounded_channel();
         let backlog = Arc::new(Backlog::default());
         let inbound = Box::pin(inbound);
         let arguments = Arguments { id, peer, shared, inbound, outgoing, backlog: Arc::clone(&backlog) };
         let spawned = self.supervisor.spawn("runtime_connection", ConnectionActor, arguments).await;
-        Ok(HostFrames::new(frames, backlog, spawned.map_err(Error::Actor)?))
+        Ok(HostFrames::new(frames, backlog, spawned.map_err(Error::Actor)?, lease))
     }
 
-    /// Gives a call to one of the Runtimes that fulfil its contract. Returns at once.
+    /// Gives a call to one of the Runtimes that fulfil its contract: to one that is connected here if there is, but rather to
+    /// one of another node that would begin at once than to one here that lets it wait. Returns at once.
     ///
     /// # Errors
     /// [`Error::NoRuntime`] and [`Error::Overloaded`].
     pub fn dispatch(&self, dispatch: Dispatch) -> Result<Attempt, Error> {
-        let options = &self.shared.wiring.options;
-        let name = || dispatch.name.to_string();
-        let link = match self.shared.table.route(&dispatch, &self.shared.wiring.entropy, options.queue_calls)
+        let shared = &self.shared;
+        let options = &shared.wiring.options;
+        let here = shared.table.route(&dispatch, &shared.wiring.entropy, options.queue_calls);
+        if let Route::To(link) = &here
+            && (link.takes_at_once() || shared.cluster.elsewhere.is_empty())
         {
-            Route::To(link) => link,
-            Route::Full => return Err(Error::Overloaded { name: name(), retry_after: options.retry_after }),
-            Route::Nowhere => {
-                let version = dispatch.version.to_string();
-                return Err(Error::NoRuntime { name: name(), version, retry_after: RECONNECT });
-            }
+            return Ok(shared.give(dispatch, Arc::clone(link)));
+        }
+        let wanted = match here {
+            Route::To(_) => Wanted::Free,
+            Route::Full | Route::Nowhere => Wanted::Waiting(options.queue_calls),
         };
-        let (attempt, reply) =
-            Attempt::new(dispatch.id, Arc::clone(&link), Arc::clone(&self.shared), dispatch.streaming);
-        self.shared.hold(&dispatch, &link);
-        link.load.fetch_add(1, Ordering::Relaxed);
-        // A connection that has just ended tells the attempt so, because the message is dropped.
-        link.tell(Message::Dispatch(Box::new(dispatch), Untouched::new(reply)));
-        Ok(attempt)
+        let none = match cluster::dispatch(shared, &dispatch, wanted) {
+            Ok(attempt) => return Ok(attempt),
+            Err(none) => none,
+        };
+        let name = dispatch.name.to_string();
+        match (here, none) {
+            (Route::To(link), _) => Ok(shared.give(dispatch, link)),
+            (Route::Full, _) | (Route::Nowhere, Whither::Full) => {
+                Err(Error::Overloaded { name, retry_after: options.retry_after })
+            }
+            (Route::Nowhere, _) => {
+                let version = dispatch.version.to_string();
+                Err(Error::NoRuntime { name, version, retry_after: RECONNECT })
+            }
+        }
     }
 
-    /// Returns the dispatch if a Runtime works on it.
+    /// Returns the dispatch if a Runtime works on it, here or at another node.
+    pub async fn find(&self, dispatch: DispatchId) -> Option<RunningDispatch> {
+        let mut identity = match self.shared.find(dispatch)? {
+            Found::Running(running) => return Some(running),
+            // A Runtime may be faster than the word of its node that it has the call.
+            Found::NotAccepted(identity) => identity,
+        };
+        timeout(ACCEPTED, identity.wait_for(Option::is_some)).await.ok()?.ok()?;
+        match self.shared.find(dispatch)? {
+            Found::Running(running) => Some(running),
+            Found::NotAccepted(_) => None,
+        }
+    }
+
+    /// Returns who has a dispatch that this node made.
     #[must_use]
-    pub fn find(&self, dispatch: DispatchId) -> Option<RunningDispatch> {
-        self.shared.find(dispatch)
+    pub fn holder(&self, dispatch: DispatchId) -> Option<Holder> {
+        self.shared.holder(dispatch)
     }
 
-    /// Returns the tools that Runtimes registered for one session in DEVELOPMENT mode.
+    /// Returns the tools that Runtimes registered for one session in DEVELOPMENT mode, at any node.
     #[must_use]
     pub fn development_tools(&self, tenant: TenantId, session: SessionId) -> Vec<Arc<ContractDraft>> {
-        self.shared.table.development_tools(tenant, session)
+        let mut tools = self.shared.table.development_tools(tenant, session);
+        tools.extend(self.shared.cluster.elsewhere.development_tools(tenant, session));
+        tools
     }
 
-    /// Returns the connected Runtimes that serve `tenant`, or all; of each, what concerns the tenant.
+    /// Returns what Runtimes fulfil for a tenant, at any node, as "name@version".
+    #[must_use]
+    pub fn fulfilled(&self, tenant: TenantId) -> Vec<String> {
+        let serves = |link: &Link| link.serving.load(Ordering::Acquire) && link.serves(tenant);
+        let here = self.shared.select(serves);
+        let mut tools: Vec<_> = here.iter().flat_map(|link| link.tools(Some(tenant))).collect();
+        tools.extend(self.shared.cluster.elsewhere.tools(tenant));
+        tools.sort();
+        tools.dedup();
+        tools
+    }
+
+    /// Returns the Runtimes connected to this node that serve `tenant`, or all; of each, what concerns the tenant.
     #[must_use]
     pub fn list(&self, tenant: Option<TenantId>) -> Vec<ConnectedRuntime> {
-        let serves = |link: &Link| {
-            link.serving.load(Ordering::Acquire) && tenant.is_none_or(|tenant| link.serves(tenant))
-        };
-        let mut listed: Vec<_> =
-            self.shared.select(serves).iter().filter_map(|link| describe(link, tenant)).collect();
-        listed.sort_by(|a, b| (&a.runtime_id, &a.connection_id).cmp(&(&b.runtime_id, &b.connection_id)));
-        listed
+        self.shared.list(tenant)
     }
 
     /// Closes the connections of a Runtime whose registration ended, and returns their number.
     pub async fn close_registration(&self, runtime_id: &str) -> usize {
-        let error = || Refusal::new(ErrorCode::PermissionDenied, "the Runtime's registration was revoked");
-        self.close(self.shared.select(|link| link.runs(runtime_id)), error).await
+        self.shared.close_registration(runtime_id).await
     }
 
     /// Closes the connections of a certificate that was revoked, announced or not, and returns their number.
     pub async fn close_identity(&self, identity: &str) -> usize {
-        let error = || Refusal::new(ErrorCode::CertificateInvalid, "the Runtime's certificate was revoked");
-        self.close(self.shared.select(|link| link.peer.is(identity)), error).await
+        self.shared.close_identity(identity).await
     }
 
     /// Checks every connection that serves `tenant` (or all) against the directory again. When it returns, nothing is
     /// dispatched on a right that was lost, and what ran on it is cancelled. Change the directory's snapshots first.
     pub async fn recheck(&self, tenant: Option<TenantId>) {
-        let tenant = tenant.filter(|tenant| *tenant != TenantId::PLATFORM);
-        let links = self.shared.select(|link| tenant.is_none_or(|tenant| link.serves(tenant)));
-        ask(links, Message::Recheck).await;
+        self.shared.recheck(tenant).await;
     }
 
-    /// Tells a Runtime to finish its calls within `grace` and leave, and returns the number of its connections.
+    /// Tells a Runtime to connect elsewhere, finish its calls and leave, and returns the number of its connections. It gets
+    /// calls until it leaves or half of `grace` is over, and is closed after the whole.
     pub fn drain(&self, runtime_id: &str, reason: &str, grace: Duration) -> usize {
-        let links = self.shared.select(|link| link.runs(runtime_id));
-        links.iter().filter(|link| link.tell(Message::Drain(reason.to_owned(), grace))).count()
+        self.shared.drain(runtime_id, reason, grace)
     }
 
-    /// Tells every Runtime to go to another node, waits until they left or `grace` passed, and closes what is left.
+    /// Tells every Runtime to go to another node, as [`Runtimes::drain`], waits until they left or `grace` passed, and closes
+    /// what is left.
     pub async fn go_away_all(&self, grace: Duration) {
-        self.shared.leaving.store(true, Ordering::Release);
-        let until = Instant::now() + grace;
-        for link in self.shared.select(|_| true) {
-            link.tell(Message::Drain("the node shuts down".to_owned(), grace));
-        }
-        self.left(until).await;
-        let error = || Refusal::new(ErrorCode::ServiceUnavailable, "the node shuts down");
-        self.close(self.shared.select(|_| true), error).await;
-        self.left(Instant::now() + ANSWER).await;
-        self.shared.duties.close();
-        // What is not written by then is logged by its own task.
-        drop(timeout(ANSWER, self.shared.duties.wait()).await);
+        self.shared.go_away_all(grace).await;
     }
 
-    async fn left(&self, until: Instant) {
-        loop {
-            let departed = self.shared.departed.notified();
-            tokio::pin!(departed);
-            departed.as_mut().enable();
-            if self.shared.links.is_empty() || timeout_at(until, departed).await.is_err() {
-                return;
-            }
-        }
-    }
-
-    async fn close(&self, links: Vec<Arc<Link>>, error: impl Fn() -> Refusal) -> usize {
-        let count = links.len();
-        ask(links, |done| Message::Close(error(), done)).await;
-        count
-    }
-}
-
-fn describe(link: &Arc<Link>, tenant: Option<TenantId>) -> Option<ConnectedRuntime> {
-    let terms = link.terms.load();
-    let terms = (**terms).as_ref()?;
-    let shown = terms.tenants.iter().filter(|own| tenant.is_none_or(|tenant| tenant == **own));
-    Some(ConnectedRuntime {
-        runtime_id: terms.registration.runtime_id.clone(),
-        connection_id: link.id.to_string(),
-        state: link.state().to_owned(),
-        outstanding: link.outstanding.load(Ordering::Relaxed),
-        credits: link.credits.load(Ordering::Relaxed),
-        tools: link.tools(tenant),
-        connected_at_ms: link.connected_at.0,
-        language: terms.language.clone(),
-        version: terms.version.clone(),
-        tenant_ids: shown.map(ToString::to_string).collect(),
-    })
-}
-
-/// Sends each connection a message and waits until all have done it; one that has ended has nothing to do.
-async fn ask(links: Vec<Arc<Link>>, message: impl Fn(oneshot::Sender<()>) -> Message) {
-    let answers = links.iter().map(|link| {
-        let (done, answer) = oneshot::channel();
-        link.tell(message(done));
-        answer
-    });
-    let answers = join_all(answers.collect::<Vec<_>>());
-    if timeout(ANSWER, answers).await.is_err() {
-        tracing::error!("a runtime connection did not answer in time");
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 }
 
 impl std::fmt::Debug for Runtimes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Runtimes").field("connections", &self.shared.links.len()).finish_non_exhaustive()
+        f.debug_struct("Runtimes")
+            .field("own", &self.shared.cluster.own())
+            .field("connections", &self.shared.links.len())
+            .finish_non_exhaustive()
     }
 }

@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use aesp_proto::{DispatchId, v1::ToolResult};
+use aesp_proto::{DispatchId, Incarnation, v1::ToolResult};
 use async_trait::async_trait;
 use tokio::{
     sync::OwnedSemaphorePermit,
@@ -8,7 +8,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use crate::{link::Link, shared::Shared};
+use crate::{cluster, link::Link, shared::Shared};
 
 /// What became of a result that nobody waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub enum Settled {
     Unwanted,
     /// It could not be decided at the moment; the Runtime keeps it and delivers it again after its next reconnect.
     Later,
+    /// The session is another node's, which must decide.
+    Elsewhere(Incarnation),
 }
 
 /// Settles calls whose outcome is unknown, from what Runtimes tell after the fact.
@@ -29,11 +31,13 @@ pub trait LateResults: Send + Sync + 'static {
     async fn settle(&self, identity: &str, dispatch: DispatchId, result: ToolResult) -> Settled;
 
     /// The very Runtime process that `dispatch` was sent to reports that it never saw it: it had no effect.
-    async fn never_received(&self, identity: &str, dispatch: DispatchId);
+    async fn never_received(&self, identity: &str, dispatch: DispatchId) -> Settled;
 }
 
-/// How long one settlement may take.
+/// How long one settlement may take, wherever it is made.
 const SETTLE: Duration = Duration::from_secs(30);
+/// Before the owner of a session is looked for and asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// How long a caller who lost its Runtime may take to record that.
 const RECORDING: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -47,15 +51,10 @@ pub(crate) async fn settle(
     place: OwnedSemaphorePermit,
 ) {
     let Some(identity) = link.identity.get() else { return };
-    if !recorded(&shared, dispatch).await {
-        return;
-    }
-    let Ok(_turn) = shared.settling.acquire().await else { return };
-    let settled = timeout(SETTLE, shared.wiring.late.settle(identity, dispatch, result)).await;
-    let kind = match settled {
-        Ok(Settled::Recorded) => "late",
-        Ok(Settled::Unwanted) => "unknown",
-        Ok(Settled::Later) | Err(_) => {
+    let kind = match settle_anywhere(&shared, identity, dispatch, Some(result)).await {
+        Settled::Recorded => "late",
+        Settled::Unwanted => "unknown",
+        Settled::Later | Settled::Elsewhere(_) => {
             warn!(%dispatch, "late result could not be settled; the runtime keeps it");
             "unsettled"
         }
@@ -70,14 +69,55 @@ pub(crate) async fn settle(
 /// Tells that the Runtime never received the dispatches.
 pub(crate) async fn never_received(shared: Arc<Shared>, identity: Arc<str>, dispatches: Vec<DispatchId>) {
     for dispatch in dispatches {
-        if !recorded(&shared, dispatch).await {
-            continue;
-        }
-        let Ok(_turn) = shared.settling.acquire().await else { return };
-        if timeout(SETTLE, shared.wiring.late.never_received(&identity, dispatch)).await.is_err() {
+        let settled = settle_anywhere(&shared, &identity, dispatch, None).await;
+        if matches!(settled, Settled::Later | Settled::Elsewhere(_)) {
             warn!(%dispatch, "a dispatch that its runtime never received could not be settled");
         }
     }
+}
+
+/// Settles at the node that owns the session. While that can't be reached, or ownership moves, it is looked for again.
+async fn settle_anywhere(
+    shared: &Shared,
+    identity: &str,
+    dispatch: DispatchId,
+    result: Option<ToolResult>,
+) -> Settled {
+    let until = Instant::now() + SETTLE;
+    loop {
+        let owner = match settle_here(shared, identity, dispatch, result.clone()).await {
+            Settled::Elsewhere(owner) => owner,
+            settled => return settled,
+        };
+        let left = until.saturating_duration_since(Instant::now());
+        let asked = cluster::ask_late(shared, owner, identity, dispatch, result.clone());
+        match timeout(left, asked).await {
+            Ok(Settled::Later | Settled::Elsewhere(_)) if Instant::now() + ASK_AGAIN < until => {
+                sleep(ASK_AGAIN).await;
+            }
+            Ok(settled) => return settled,
+            Err(_) => return Settled::Later,
+        }
+    }
+}
+
+/// Settles at this node, if it owns the session.
+pub(crate) async fn settle_here(
+    shared: &Shared,
+    identity: &str,
+    dispatch: DispatchId,
+    result: Option<ToolResult>,
+) -> Settled {
+    if !recorded(shared, dispatch).await {
+        return Settled::Later;
+    }
+    let Ok(_turn) = shared.settling.acquire().await else { return Settled::Later };
+    let late = &shared.wiring.late;
+    let settled = match result {
+        Some(result) => timeout(SETTLE, late.settle(identity, dispatch, result)).await,
+        None => timeout(SETTLE, late.never_received(identity, dispatch)).await,
+    };
+    settled.unwrap_or(Settled::Later)
 }
 
 /// Waits until the caller who lost the dispatch has recorded what it knows; otherwise there is nothing to settle yet.

@@ -54,6 +54,8 @@ pub(crate) struct Link {
     pub(crate) credits: AtomicU32,
     pub(crate) outstanding: AtomicU32,
     pub(crate) draining: AtomicBool,
+    /// Whether it was asked to leave; it may still get calls.
+    pub(crate) leaving: AtomicBool,
     pub(crate) closed: AtomicBool,
     pub(crate) streaming: AtomicBool,
     pub(crate) connected_at: Timestamp,
@@ -61,6 +63,8 @@ pub(crate) struct Link {
     pub(crate) peer: PeerIdentity,
     /// Set once the Runtime was admitted.
     pub(crate) serving: AtomicBool,
+    /// Whether it has begun to fulfil something.
+    pub(crate) offered: AtomicBool,
     /// Empty until the announcement was borne out.
     pub(crate) identity: OnceLock<Arc<str>>,
     pub(crate) terms: ArcSwap<Option<Terms>>,
@@ -70,7 +74,7 @@ pub(crate) struct Link {
 impl Link {
     /// Puts a frame on its way. Never waits: what may be on its way is bounded by credits and by the backlog's limits.
     pub(crate) fn send(&self, frame: Frame) {
-        let frame = HostFrame { frame: Some(frame) };
+        let frame = HostFrame { frame: Some(frame), ..HostFrame::default() };
         let bytes = frame.encoded_len();
         self.backlog.frames.fetch_add(1, Ordering::Relaxed);
         self.backlog.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -115,18 +119,28 @@ impl Link {
     }
 
     pub(crate) fn state(&self) -> &'static str {
-        if self.draining.load(Ordering::Relaxed) { "draining" } else { "serving" }
+        let leaves = self.draining.load(Ordering::Relaxed) || self.leaving.load(Ordering::Relaxed);
+        if leaves { "draining" } else { "serving" }
+    }
+
+    /// Tells whether it is worth nothing to look further: a call begins here at once, and the Runtime stays.
+    pub(crate) fn takes_at_once(&self) -> bool {
+        self.load.load(Ordering::Relaxed) < self.credits.load(Ordering::Relaxed)
+            && !self.leaving.load(Ordering::Relaxed)
     }
 
     /// Publishes what changed in the state.
-    pub(crate) fn publish(&self, phase: Phase, outstanding: u32, credits: u32, left: u32) {
+    pub(crate) fn publish(&self, phase: Phase, leaving: bool, outstanding: u32, credits: u32, left: u32) {
         if left > 0 {
             self.load.fetch_sub(left, Ordering::Relaxed);
         }
         self.outstanding.store(outstanding, Ordering::Relaxed);
         self.credits.store(credits, Ordering::Relaxed);
+        if leaving {
+            self.leaving.store(true, Ordering::Relaxed);
+        }
         match phase {
-            Phase::Draining => self.draining.store(true, Ordering::Relaxed),
+            Phase::Draining => self.draining.store(true, Ordering::Release),
             Phase::Closed => self.closed.store(true, Ordering::Release),
             Phase::Fresh | Phase::Admitting | Phase::Serving => {}
         }

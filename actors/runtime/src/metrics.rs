@@ -10,6 +10,9 @@ pub struct Metrics {
     pub(crate) refused: IntCounterVec,
     pub(crate) results: IntCounterVec,
     pub(crate) violations: IntCounter,
+    pub(crate) remote: IntCounterVec,
+    pub(crate) resyncs: IntCounter,
+    pub(crate) peer_contracts: IntGauge,
 }
 
 impl Metrics {
@@ -49,6 +52,19 @@ impl Metrics {
                 "kind",
             )?,
             violations: counter("aesp_runtime_violations_total", "Frames that violate the protocol.")?,
+            remote: labelled(
+                "aesp_runtime_remote_dispatches_total",
+                "Calls that were given to another node's Runtimes, or taken from another node.",
+                "how",
+            )?,
+            resyncs: counter(
+                "aesp_runtime_resyncs_total",
+                "How often something that a peer told of its Runtimes was missed, and all of it asked for.",
+            )?,
+            peer_contracts: gauge(
+                "aesp_runtime_peer_contracts",
+                "Contracts that Runtimes of other nodes fulfil, counted at each node.",
+            )?,
         })
     }
 }

@@ -9,6 +9,8 @@ pub struct Options {
     pub announce_timeout: Duration,
     /// How often a Runtime must be heard; after three intervals of silence it counts as lost.
     pub heartbeat: Duration,
+    /// How long the node's lease is at most: Runtimes are told to expect a word so much sooner that silence means something.
+    pub lease: Duration,
     /// The most connections to this node.
     pub max_connections: usize,
     /// Calls that may wait for the credits of one connection.
@@ -28,6 +30,7 @@ impl Default for Options {
         Self {
             announce_timeout: Duration::from_secs(10),
             heartbeat: Duration::from_secs(5),
+            lease: Duration::from_secs(2),
             max_connections: 10_000,
             queue_calls: 16_384,
             tenant_queue_calls: 8_192,
@@ -48,6 +51,7 @@ impl Options {
         Limits {
             announce: self.announce_timeout,
             heartbeat: self.heartbeat,
+            lease: self.lease,
             queue: Bounds {
                 total: self.queue_calls as usize,
                 per_tenant: self.tenant_queue_calls as usize,

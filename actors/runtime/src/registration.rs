@@ -64,6 +64,17 @@ impl Registrations {
         own.flat_map(|found| found.tenants.iter().copied()).collect()
     }
 
+    /// Tells whether a Runtime with this certificate identity may fulfil contracts of this name for `tenant`.
+    #[must_use]
+    pub fn may_fulfil(&self, identity: &str, tenant: TenantId, contract: &str) -> bool {
+        self.by_runtime.values().any(|found| {
+            !found.revoked
+                && found.certificate_identity == identity
+                && found.tenants.contains(&tenant)
+                && found.allows_contract(contract)
+        })
+    }
+
     /// Tells whether a certificate with this identity may be any Runtime at all.
     #[must_use]
     pub fn knows_identity(&self, identity: &str) -> bool {
@@ -76,5 +87,45 @@ impl FromIterator<Registration> for Registrations {
         let by_runtime =
             registrations.into_iter().map(|found| (found.runtime_id.clone(), Arc::new(found))).collect();
         Self { by_runtime }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ACME: TenantId = TenantId::from_bytes([1; 16]);
+    const GLOBEX: TenantId = TenantId::from_bytes([2; 16]);
+
+    fn registration(runtime_id: &str, contracts: &[&str], revoked: bool) -> Registration {
+        Registration {
+            runtime_id: runtime_id.to_owned(),
+            certificate_identity: format!("spiffe://test/{runtime_id}"),
+            tenants: vec![ACME],
+            contracts: contracts.iter().map(|&name| name.to_owned()).collect(),
+            zones: Vec::new(),
+            created_at: Timestamp(0),
+            revoked,
+        }
+    }
+
+    #[test]
+    fn a_runtime_may_fulfil_what_it_is_registered_for_and_nothing_else() {
+        let all: Registrations = [
+            registration("any", &["*"], false),
+            registration("one", &["echo"], false),
+            registration("gone", &["*"], true),
+        ]
+        .into_iter()
+        .collect();
+        assert!(all.may_fulfil("spiffe://test/any", ACME, "pay"));
+        assert!(all.may_fulfil("spiffe://test/one", ACME, "echo"));
+        assert!(!all.may_fulfil("spiffe://test/one", ACME, "pay"), "another contract");
+        assert!(!all.may_fulfil("spiffe://test/any", GLOBEX, "pay"), "another tenant");
+        assert!(!all.may_fulfil("spiffe://test/gone", ACME, "pay"), "a revoked registration");
+        assert!(!all.may_fulfil("spiffe://test/nobody", ACME, "pay"), "an unknown certificate");
+        assert!(all.get("gone").is_none() && !all.knows_identity("spiffe://test/gone"));
+        assert_eq!(all.tenants_of("spiffe://test/one"), [ACME]);
+        assert!(all.tenants_of("spiffe://test/gone").is_empty());
     }
 }

@@ -84,6 +84,7 @@ pub async fn revoke(tx: &Transaction, runtime_id: &str) -> Result<Registration, 
     let stored = tx.get::<RegistrationRow>(TenantId::PLATFORM, &key).await?.filter(|row| !row.revoked);
     let mut row = stored.ok_or_else(|| Error::NotRegistered(runtime_id.to_owned()))?;
     row.revoked = true;
+    tx.use_reserve();
     tx.put(TenantId::PLATFORM, &key, &row).await?;
     tx.bump_revision(TenantId::PLATFORM).await?;
     Ok(row.into())

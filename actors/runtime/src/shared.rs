@@ -5,10 +5,13 @@ use std::sync::{
 
 use aesp_proto::{ConnectionId, DispatchId, SessionId, TenantId};
 use dashmap::DashMap;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
-use crate::{Dispatch, RunningDispatch, Wiring, link::Link, lost::LostDispatches, table::Table};
+use crate::{
+    Dispatch, Holder, RunningDispatch, Wiring, cluster::Cluster, dispatch::HeldBy, link::Link,
+    lost::LostDispatches, table::Table,
+};
 
 /// How many results that nobody waits for are settled at once.
 const SETTLING: usize = 64;
@@ -18,6 +21,7 @@ pub(crate) struct Shared {
     pub(crate) wiring: Wiring,
     pub(crate) links: DashMap<ConnectionId, Arc<Link>>,
     pub(crate) table: Table,
+    pub(crate) cluster: Cluster,
     pub(crate) lost: LostDispatches,
     pub(crate) settling: Semaphore,
     /// What must be finished before the node ends.
@@ -29,12 +33,18 @@ pub(crate) struct Shared {
 }
 
 struct Held {
-    link: Arc<Link>,
+    at: HeldAt,
     tenant: TenantId,
     session: SessionId,
     invocation_id: String,
     depth: u32,
     progress: Progress,
+}
+
+enum HeldAt {
+    Here(Arc<Link>),
+    /// At another node, whose Runtime has this certificate identity.
+    Elsewhere(watch::Receiver<Option<Arc<str>>>),
 }
 
 /// How far a held dispatch is.
@@ -45,12 +55,20 @@ pub(crate) enum Progress {
     Ended,
 }
 
+/// A held dispatch that runs.
+pub(crate) enum Found {
+    Running(RunningDispatch),
+    /// Another node has not said yet which Runtime has it.
+    NotAccepted(watch::Receiver<Option<Arc<str>>>),
+}
+
 impl Shared {
     pub(crate) fn new(wiring: Wiring) -> Self {
         Self {
             wiring,
             links: DashMap::new(),
             table: Table::default(),
+            cluster: Cluster::default(),
             lost: LostDispatches::default(),
             settling: Semaphore::new(SETTLING),
             duties: TaskTracker::new(),
@@ -65,8 +83,16 @@ impl Shared {
     }
 
     pub(crate) fn hold(&self, dispatch: &Dispatch, link: &Arc<Link>) {
+        self.hold_at(dispatch, HeldAt::Here(Arc::clone(link)));
+    }
+
+    pub(crate) fn hold_elsewhere(&self, dispatch: &Dispatch, identity: watch::Receiver<Option<Arc<str>>>) {
+        self.hold_at(dispatch, HeldAt::Elsewhere(identity));
+    }
+
+    fn hold_at(&self, dispatch: &Dispatch, at: HeldAt) {
         let held = Held {
-            link: Arc::clone(link),
+            at,
             tenant: dispatch.tenant,
             session: dispatch.session,
             invocation_id: dispatch.invocation_id.clone(),
@@ -86,36 +112,61 @@ impl Shared {
         self.held.remove(&dispatch);
     }
 
-    /// Tells how far the dispatch is, if anybody holds its attempt.
+    /// Tells whether anybody holds the dispatch's attempt.
     pub(crate) fn is_held(&self, dispatch: DispatchId) -> bool {
         self.held.contains_key(&dispatch)
     }
 
-    pub(crate) fn find(&self, dispatch: DispatchId) -> Option<RunningDispatch> {
+    pub(crate) fn find(&self, dispatch: DispatchId) -> Option<Found> {
         let held = self.held.get(&dispatch).filter(|held| held.progress == Progress::Running)?;
-        Some(RunningDispatch {
-            identity: Arc::clone(held.link.identity.get()?),
+        let identity = match &held.at {
+            HeldAt::Here(link) => Arc::clone(link.identity.get()?),
+            HeldAt::Elsewhere(identity) => match &*identity.borrow() {
+                Some(known) => Arc::clone(known),
+                None => return Some(Found::NotAccepted(identity.clone())),
+            },
+        };
+        Some(Found::Running(RunningDispatch {
+            identity,
             tenant: held.tenant,
             session: held.session,
             invocation_id: held.invocation_id.clone(),
             depth: held.depth,
-        })
+        }))
     }
 
-    /// Tells the Runtime, wherever it is connected now, that it may forget a result.
+    /// Returns who has a held dispatch.
+    pub(crate) fn holder(&self, dispatch: DispatchId) -> Option<Holder> {
+        let held = self.held.get(&dispatch)?;
+        Some(Holder(match &held.at {
+            HeldAt::Here(link) => HeldBy::Here(Arc::clone(link.identity.get()?)),
+            HeldAt::Elsewhere(identity) => HeldBy::Elsewhere(identity.clone()),
+        }))
+    }
+
+    /// Tells the Runtime, wherever it is connected to this node now, that it may forget a result.
     pub(crate) fn acknowledge(&self, link: &Arc<Link>, dispatch: DispatchId) {
         if !link.closed.load(Ordering::Acquire) {
             return link.acknowledge(dispatch);
         }
-        let Some(identity) = link.identity.get() else { return };
-        for other in self.links.iter().filter(|other| other.is(identity)) {
-            other.acknowledge(dispatch);
+        if let Some(identity) = link.identity.get() {
+            self.acknowledge_to(identity, dispatch);
         }
     }
 
-    /// Returns the connections that `wanted` chooses.
-    pub(crate) fn select(&self, wanted: impl Fn(&Link) -> bool) -> Vec<Arc<Link>> {
-        self.links.iter().filter(|link| wanted(link)).map(|link| Arc::clone(link.value())).collect()
+    /// The same, as the node that made the dispatch tells it.
+    pub(crate) fn acknowledge_at(&self, connection: ConnectionId, identity: &str, dispatch: DispatchId) {
+        let link = self.links.get(&connection).map(|link| Arc::clone(&link));
+        match link.filter(|link| link.is(identity)) {
+            Some(link) => self.acknowledge(&link, dispatch),
+            None => self.acknowledge_to(identity, dispatch),
+        }
+    }
+
+    fn acknowledge_to(&self, identity: &str, dispatch: DispatchId) {
+        for other in self.links.iter().filter(|other| other.is(identity)) {
+            other.acknowledge(dispatch);
+        }
     }
 
     /// Removes a connection that has ended.
@@ -125,6 +176,7 @@ impl Shared {
             self.table.sweep(link);
         }
         self.links.remove(&link.id);
+        self.cluster.touched();
         self.departed.notify_waiters();
     }
 }

@@ -16,9 +16,10 @@ use aesp_proto::{
 use tokio::time::Instant;
 
 use self::calls::Calls;
-pub(crate) use self::effect::{Count, Effect, Event, Note};
+pub(crate) use self::effect::{Count, Effect, Event, Farewell, Note};
 use crate::{
-    Directory, LostReason, PeerIdentity,
+    Directory, LostReason, PeerIdentity, RemainingLease,
+    lease::millis,
     offers::{Change, Offers},
     penalty::{GARBAGE, NOISE, Penalty},
     queue::Bounds,
@@ -27,6 +28,8 @@ use crate::{
 
 /// After so many silent heartbeats a Runtime counts as lost.
 const SILENT_HEARTBEATS: u32 = 3;
+/// So many heartbeats a Runtime sends within a lease, so that one which is late raises no doubt.
+const BEATS_IN_LEASE: u32 = 4;
 /// Marks the heartbeats that the Host starts, so that their answers are not answered.
 const PROBE: u64 = 1 << 63;
 
@@ -35,6 +38,7 @@ const PROBE: u64 = 1 << 63;
 pub(crate) struct Limits {
     pub(crate) announce: Duration,
     pub(crate) heartbeat: Duration,
+    pub(crate) lease: Duration,
     pub(crate) queue: Bounds,
     pub(crate) answer_bytes: usize,
     pub(crate) penalty: u32,
@@ -59,6 +63,7 @@ pub(crate) struct State<R> {
     id: ConnectionId,
     peer: PeerIdentity,
     directory: Arc<dyn Directory>,
+    lease: RemainingLease,
     limits: Limits,
     phase: Phase,
     terms: Option<Terms>,
@@ -69,6 +74,8 @@ pub(crate) struct State<R> {
     heard: Instant,
     probes: u64,
     leave_by: Option<Instant>,
+    /// Until when one that was asked to leave gets calls.
+    serve_until: Option<Instant>,
     /// Updates whose time has not come, the next one first.
     planned: Vec<(Instant, CapabilityUpdate)>,
     effects: Vec<Effect<R>>,
@@ -79,6 +86,7 @@ impl<R> State<R> {
         id: ConnectionId,
         peer: PeerIdentity,
         directory: Arc<dyn Directory>,
+        lease: RemainingLease,
         limits: Limits,
         now: Instant,
     ) -> Self {
@@ -86,6 +94,7 @@ impl<R> State<R> {
             id,
             peer,
             directory,
+            lease,
             phase: Phase::Fresh,
             terms: None,
             offers: Offers::default(),
@@ -96,6 +105,7 @@ impl<R> State<R> {
             heard: now,
             probes: 0,
             leave_by: None,
+            serve_until: None,
             planned: Vec::new(),
             effects: Vec::new(),
         }
@@ -103,6 +113,11 @@ impl<R> State<R> {
 
     pub(crate) fn phase(&self) -> Phase {
         self.phase
+    }
+
+    /// Tells whether the Runtime was asked to leave.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leave_by.is_some()
     }
 
     pub(crate) fn terms(&self) -> Option<&Terms> {
@@ -139,7 +154,7 @@ impl<R> State<R> {
             Event::Admitted(Ok(())) => self.admitted(),
             Event::Admitted(Err(error)) => self.refuse(error),
             Event::Recheck => self.recheck(now),
-            Event::Drain(reason, grace) => self.go_away(now, reason, grace),
+            Event::Drain(farewell) => self.go_away(now, farewell),
             Event::Close(error) => self.close(error),
             Event::Disconnected => self.end(),
         }
@@ -153,7 +168,7 @@ impl<R> State<R> {
             Phase::Fresh | Phase::Admitting => self.started + self.limits.announce,
             Phase::Serving | Phase::Draining => self.next_beat(),
         };
-        [Some(beat), self.leave_by, self.next_planned(), self.calls.next_deadline()]
+        [Some(beat), self.leave_by, self.serve_until, self.next_planned(), self.calls.next_deadline()]
             .into_iter()
             .flatten()
             .min()
@@ -210,7 +225,6 @@ impl<R> State<R> {
         available.retain(|contract| terms.registration.allows_contract(&contract.name));
         available.sort_by(|a, b| (&a.name, &a.version, &a.digest).cmp(&(&b.name, &b.version, &b.digest)));
         available.dedup();
-        let millis = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
         let response = AnnounceRuntimeResponse {
             connection_id: self.id.to_string(),
             available_contracts: available,
@@ -219,8 +233,8 @@ impl<R> State<R> {
             enabled_features: terms.features.clone(),
             negotiated_version: VERSION.to_owned(),
             available_features: FEATURES.map(str::to_owned).to_vec(),
-            lease_ms: millis(self.limits.heartbeat * SILENT_HEARTBEATS),
-            heartbeat_ms: millis(self.limits.heartbeat),
+            lease_ms: millis(self.limits.lease),
+            heartbeat_ms: millis(self.limits.heartbeat.min(self.limits.lease / BEATS_IN_LEASE)),
             ..AnnounceRuntimeResponse::default()
         };
         self.calls.credits = terms.credits;
@@ -255,6 +269,9 @@ impl<R> State<R> {
             self.close(Error::new(ErrorCode::ServiceUnavailable, "the Host asked the Runtime to leave"));
             return;
         }
+        if self.serve_until.is_some_and(|until| now >= until) {
+            self.draining();
+        }
         if now >= self.next_beat() {
             self.probes += 1;
             self.send(HostFrame::Heartbeat(Heartbeat { sequence: PROBE | self.probes, sent_at_ms: 0 }));
@@ -272,6 +289,7 @@ impl<R> State<R> {
 
     /// The Runtime drains: it gets no new call, and what waits for it goes elsewhere.
     fn draining(&mut self) {
+        self.serve_until = None;
         if self.phase == Phase::Serving {
             self.phase = Phase::Draining;
             self.unoffer();
@@ -279,16 +297,21 @@ impl<R> State<R> {
         }
     }
 
-    fn go_away(&mut self, now: Instant, reason: String, grace: Duration) {
+    fn go_away(&mut self, now: Instant, farewell: Farewell) {
+        let Farewell { reason, grace, serve } = farewell;
         if !matches!(self.phase, Phase::Serving | Phase::Draining) {
             self.refuse(Error::new(ErrorCode::ServiceUnavailable, "this node takes no Runtime connections"));
             return;
         }
-        let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
-        self.send(HostFrame::GoAway(GoAway { reason, grace_ms }));
-        let until = now + grace;
-        self.leave_by = Some(self.leave_by.map_or(until, |before| before.min(until)));
-        self.draining();
+        self.send(HostFrame::GoAway(GoAway { reason, grace_ms: millis(grace) }));
+        let sooner = |before: Option<Instant>, until| Some(before.map_or(until, |before| before.min(until)));
+        self.leave_by = sooner(self.leave_by, now + grace);
+        // It serves until it is connected elsewhere, so that its tools are never without a Runtime.
+        if serve && self.phase == Phase::Serving {
+            self.serve_until = sooner(self.serve_until, now + grace / 2);
+        } else {
+            self.draining();
+        }
     }
 
     /// Lets go of every right that the directory no longer bears out.

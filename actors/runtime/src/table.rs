@@ -8,6 +8,7 @@ use dashmap::DashMap;
 
 use crate::{
     Dispatch,
+    cluster::{Figures, MAX_ROWS, Rows},
     link::Link,
     offers::{Change, DevelopmentTool, Offer},
 };
@@ -106,6 +107,42 @@ impl Table {
         entry.iter().map(|(_, draft)| Arc::clone(draft)).collect()
     }
 
+    /// Returns what the connections come to, as other nodes hear of it, and whether there was too much of it.
+    pub(crate) fn rows(&self) -> (Rows, bool) {
+        let (mut rows, mut left_out) = (Rows::new(), false);
+        for entry in &self.tenants {
+            for (name, versions) in entry.value() {
+                for (version, seats) in versions {
+                    for seat in seats {
+                        let offer = Offer {
+                            tenant: *entry.key(),
+                            name: Arc::clone(name),
+                            version: Arc::clone(version),
+                            session: seat.session,
+                            development: seat.development,
+                        };
+                        if rows.len() < MAX_ROWS || rows.contains_key(&offer) {
+                            add(rows.entry(offer).or_default(), &seat.link);
+                        } else {
+                            left_out = true;
+                        }
+                    }
+                }
+            }
+        }
+        for (offer, figures) in rows.iter_mut().filter(|(offer, _)| offer.development) {
+            figures.draft = self.draft(offer);
+        }
+        (rows, left_out)
+    }
+
+    /// Returns the contract of a tool that a Runtime registered itself.
+    fn draft(&self, offer: &Offer) -> Option<Arc<ContractDraft>> {
+        let tools = self.development.get(&(offer.tenant, offer.session?))?;
+        let same = |draft: &ContractDraft| *draft.name == *offer.name && *draft.version == *offer.version;
+        tools.iter().map(|(_, draft)| draft).find(|draft| same(draft)).cloned()
+    }
+
     /// Chooses the less loaded of two random connections that fulfil the contract.
     ///
     /// Source: Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001.
@@ -138,14 +175,22 @@ impl Table {
     }
 }
 
+fn add(figures: &mut Figures, link: &Link) {
+    figures.runtimes += 1;
+    figures.streaming += u32::from(link.streaming.load(Ordering::Relaxed));
+    figures.leaving += u32::from(link.leaving.load(Ordering::Relaxed));
+    figures.credits = figures.credits.saturating_add(link.credits.load(Ordering::Relaxed));
+    figures.load = figures.load.saturating_add(link.load.load(Ordering::Relaxed));
+}
+
 fn index(n: u64) -> usize {
     usize::try_from(n).expect("an index below a length")
 }
 
-/// Those without a free credit come last; then the number of calls decides.
-fn weight(link: &Link) -> (bool, u32) {
+/// Those that were asked to leave come last, then those without a free credit; then the number of calls decides.
+fn weight(link: &Link) -> (bool, bool, u32) {
     let load = link.load.load(Ordering::Relaxed);
-    (load >= link.credits.load(Ordering::Relaxed), load)
+    (link.leaving.load(Ordering::Relaxed), load >= link.credits.load(Ordering::Relaxed), load)
 }
 
 fn choose(first: &Arc<Link>, second: Option<&Arc<Link>>, queue: u32) -> Route {

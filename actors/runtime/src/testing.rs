@@ -16,7 +16,7 @@ use aesp_proto::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::{Directory, Dispatch, PeerIdentity, Priority, Registration};
+use crate::{Directory, Dispatch, PeerIdentity, Priority, Registration, RemainingLease, Rights};
 
 pub(crate) const IDENTITY: &str = "spiffe://acme/git";
 
@@ -31,6 +31,8 @@ pub(crate) struct Inner {
     pub(crate) active: String,
     pub(crate) retired: HashSet<String>,
     pub(crate) development: bool,
+    /// What the node has applied.
+    pub(crate) rights: Rights,
 }
 
 impl FakeDirectory {
@@ -49,6 +51,7 @@ impl FakeDirectory {
             active: "1.0.0".to_owned(),
             retired: HashSet::new(),
             development: false,
+            rights: Rights::default(),
         })))
     }
 
@@ -76,6 +79,10 @@ impl Directory for FakeDirectory {
         Ok(ContractReference { name: name.to_owned(), version, digest: vec![0; 32] })
     }
 
+    fn rights(&self, _: TenantId) -> Option<Rights> {
+        Some(self.0.lock().expect("nobody panics while it is held").rights)
+    }
+
     fn contracts(&self, tenant: TenantId) -> Vec<ContractReference> {
         self.contract(tenant, "git_log", None).into_iter().collect()
     }
@@ -87,6 +94,11 @@ impl Directory for FakeDirectory {
     fn check_draft(&self, _: TenantId, _: SessionId, draft: &ContractDraft) -> Result<(), String> {
         if draft.parameters_json.is_empty() { Err("no schema".to_owned()) } else { Ok(()) }
     }
+}
+
+/// A lease that is held.
+pub(crate) fn lease() -> RemainingLease {
+    Arc::new(|| Duration::from_secs(2))
 }
 
 pub(crate) fn peer() -> PeerIdentity {
@@ -129,6 +141,7 @@ pub(crate) fn dispatch(n: u64, of: u8) -> Dispatch {
         depth: 0,
         priority: Priority::Normal,
         development: false,
+        rights: Rights::default(),
     }
 }
 

@@ -36,13 +36,16 @@ async fn a_call_goes_out_and_its_answer_comes_back() {
     let mut attempt = node.runtimes.dispatch(call.clone()).unwrap();
     let called = runtime.called().await;
     assert_eq!(called.dispatch_id, call.id.as_bytes());
-    let running = node.runtimes.find(call.id).expect("it runs");
+    let running = node.runtimes.find(call.id).await.expect("it runs");
     assert_eq!((&*running.identity, running.tenant, running.depth), ("spiffe://test/git", tenant(1), 1));
 
     runtime.answer(called.dispatch_id.clone()).await;
     assert_eq!(attempt.next().await, Some(Update::Result(answer(called.dispatch_id.clone()))));
     assert_eq!(attempt.next().await, None);
-    assert!(node.runtimes.find(call.id).is_none(), "nothing is called on behalf of a call that has ended");
+    assert!(
+        node.runtimes.find(call.id).await.is_none(),
+        "nothing is called on behalf of a call that has ended"
+    );
     attempt.acknowledge();
     acked(&mut runtime, &called.dispatch_id).await;
     let listed = node.runtimes.list(Some(tenant(1)));

@@ -31,7 +31,9 @@ impl Sessions {
                 Err(elsewhere) => Err(elsewhere.into()),
             };
         }
-        let live = cell.get_or_try_init(|| self.activate(tenant, session)).await.cloned();
+        // In a box, as calls mostly find the session active.
+        let activated = Box::pin(cell.get_or_try_init(|| self.activate(tenant, session)));
+        let live = activated.await.cloned();
         if live.is_err() {
             // A session that can't be activated costs no memory.
             self.0.live.remove_if(&key, |_, held| Arc::ptr_eq(held, &cell) && !held.initialized());

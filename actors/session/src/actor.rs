@@ -11,6 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     Error,
+    begin::Started,
     live::{LiveSessions, Shared, forget},
     rows::{SessionRow, Status},
     state::{Effect, Event, Refusal, State, Ticket},
@@ -59,7 +60,7 @@ pub(crate) enum Message {
 /// What came of a [`Message::Begin`].
 #[derive(Debug)]
 pub(crate) enum Begun {
-    New { ticket: Ticket, cancelled: CancellationToken },
+    New(Started),
     Join { over: CancellationToken },
 }
 
@@ -98,7 +99,7 @@ impl Actor for SessionActor {
         message: Message,
         acting: &mut Acting,
     ) -> Result<(), ActorProcessingErr> {
-        if acting.perform(message) {
+        if acting.perform(&myself, message) {
             let Arguments { sessions, key, shared, .. } = &acting.arguments;
             // First out of the map, so that who finds this one gone finds the next.
             forget(sessions, *key, shared);
@@ -110,13 +111,17 @@ impl Actor for SessionActor {
 
 impl Acting {
     /// Performs one message; tells whether the actor is done.
-    fn perform(&mut self, message: Message) -> bool {
+    fn perform(&mut self, myself: &ActorRef<Message>, message: Message) -> bool {
         let now = self.arguments.clock.now();
         match message {
             Message::Begin { principal, invocation, digest, reply } => {
                 self.arguments.shared.touch(now);
+                let named = invocation.clone();
                 let effects = self.state.step(now, Event::Begin { principal, invocation, digest });
-                let begun = effects.first().map_or(Err(Error::Invalid), |effect| self.begun(*effect));
+                let begun = match effects.first() {
+                    Some(effect) => self.begun(*effect, myself, named),
+                    None => Err(Error::Invalid),
+                };
                 self.count();
                 reply.send(begun);
                 false
@@ -186,13 +191,18 @@ impl Acting {
         stop
     }
 
-    fn begun(&mut self, effect: Effect) -> Result<Begun, Error> {
+    fn begun(
+        &mut self,
+        effect: Effect,
+        myself: &ActorRef<Message>,
+        invocation: Arc<str>,
+    ) -> Result<Begun, Error> {
         match effect {
             Effect::Started(ticket) => {
                 let cancelled = CancellationToken::new();
                 let call = Call { cancel: cancelled.clone().drop_guard(), over: None };
                 self.calls.insert(ticket, call);
-                Ok(Begun::New { ticket, cancelled })
+                Ok(Begun::New(Started { actor: myself.clone(), invocation, ticket, cancelled }))
             }
             Effect::Joined(ticket) => {
                 let call = self.calls.get_mut(&ticket).ok_or(Error::Invalid)?;

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use aesp_cluster::Fence;
 use aesp_proto::SessionId;
-use aesp_supervision::Handle;
+use ractor::ActorRef;
 use tokio_util::sync::CancellationToken;
 
 use crate::{actor::Message, state::Ticket};
@@ -21,11 +21,8 @@ pub enum Begin {
 #[must_use = "the call is over when this is dropped"]
 pub struct Running {
     pub(crate) session: SessionId,
-    pub(crate) handle: Handle<Message>,
-    pub(crate) invocation: Arc<str>,
-    pub(crate) ticket: Ticket,
-    pub(crate) cancelled: CancellationToken,
     pub(crate) fence: Fence,
+    pub(crate) started: Started,
 }
 
 impl Running {
@@ -45,18 +42,28 @@ impl Running {
     /// crashed.
     #[must_use]
     pub fn cancellation(&self) -> CancellationToken {
-        self.cancelled.clone()
+        self.started.cancelled.clone()
     }
 
     /// Ends the call; those who joined it look at its recorded outcome now.
     pub fn finish(self) {}
 }
 
-impl Drop for Running {
+/// What the session's actor gives to who begins a call. Its end frees the id wherever that is: a caller who went away before
+/// the answer reached it would otherwise keep the id for ever.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) actor: ActorRef<Message>,
+    pub(crate) invocation: Arc<str>,
+    pub(crate) ticket: Ticket,
+    pub(crate) cancelled: CancellationToken,
+}
+
+impl Drop for Started {
     fn drop(&mut self) {
         let message = Message::Finish { invocation: self.invocation.clone(), ticket: self.ticket };
         // An actor that is gone has forgotten the call already.
-        let _ = self.handle.tell(message);
+        let _ = self.actor.send_message(message);
     }
 }
 

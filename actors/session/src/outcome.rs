@@ -22,6 +22,9 @@ pub struct OutcomeRow {
     pub state: OutcomeState,
     /// The first attempt, for a Runtime that redelivers.
     pub dispatch: Option<DispatchId>,
+    /// For a tool that runs at the agent: until when it may start. Nothing for a call that a Runtime runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permitted_until: Option<Timestamp>,
     /// When this was written.
     pub written_at: Timestamp,
     /// Until when it is kept at least; it goes when its session is purged.
@@ -84,24 +87,33 @@ pub async fn read_outcome(
     Ok(tx.get_blinded(tenant, invocation, |blind| (session, blind)).await?)
 }
 
-/// Writes that a call is about to be given to a Runtime.
+/// Writes that a call is about to be given to a Runtime, unless what is known of an earlier attempt forbids it: then writes
+/// nothing and returns that. `may_repeat` says whether an attempt may follow one whose end nobody knows.
 ///
 /// # Errors
-/// [`Error::NotOpen`] if it has an outcome, [`Error::Store`] with `Fenced`, or the store's other errors.
+/// [`Error::Store`] with `Fenced`, or the store's other errors.
 pub async fn write_intent(
     tx: &Transaction,
     fence: Fence,
     tenant: TenantId,
     session: SessionId,
     row: &OutcomeRow,
-) -> Result<(), Error> {
+    may_repeat: bool,
+) -> Result<Option<OutcomeRow>, Error> {
     let (fenced, found) = join(fence.check(tx), read_outcome(tx, tenant, session, &row.invocation)).await;
     fenced?;
+    let found = found?;
     // INVARIANT I1: what ended is not begun again, whatever became of the session's actor meanwhile.
-    if let Some(OutcomeRow { state: OutcomeState::Recorded(_) | OutcomeState::Resolved(_), .. }) = found? {
-        return Err(Error::NotOpen);
+    let stands = found.as_ref().is_some_and(|found| {
+        !may_repeat
+            || !matches!(found.state, OutcomeState::Intended | OutcomeState::Unknown)
+            || found.arguments_digest != row.arguments_digest
+    });
+    if stands {
+        return Ok(found);
     }
-    put(tx, tenant, session, row).await
+    put(tx, tenant, session, row).await?;
+    Ok(None)
 }
 
 /// Takes back the intent of a call that had no effect. What has an outcome stays.

@@ -87,6 +87,12 @@ impl Sessions {
         Ok(sessions)
     }
 
+    /// Returns how many sessions are in memory.
+    #[must_use]
+    pub fn in_memory(&self) -> usize {
+        self.0.live.len()
+    }
+
     /// Returns a session that lives; reads the store only if it is not in memory.
     ///
     /// # Errors
@@ -152,18 +158,10 @@ impl Sessions {
         digest: [u8; 32],
     ) -> Result<Begin, Error> {
         let invocation: Arc<str> = invocation.into();
-        let named = invocation.clone();
-        let ask = move |reply| Message::Begin { principal, invocation: named.clone(), digest, reply };
+        let ask = move |reply| Message::Begin { principal, invocation: invocation.clone(), digest, reply };
         let (live, begun) = self.ask(tenant, session, ask).await?;
         Ok(match begun? {
-            Begun::New { ticket, cancelled } => Begin::New(Running {
-                session,
-                handle: live.handle,
-                invocation,
-                ticket,
-                cancelled,
-                fence: live.fence,
-            }),
+            Begun::New(started) => Begin::New(Running { session, fence: live.fence, started }),
             Begun::Join { over } => Begin::Join(Joined { over }),
         })
     }

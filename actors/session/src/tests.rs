@@ -139,6 +139,8 @@ macro_rules! eventually {
     };
 }
 
+mod clock;
+
 #[tokio::test]
 async fn a_session_is_its_principals_and_its_tenants_only() {
     let node = Node::new().await;
@@ -166,6 +168,24 @@ async fn the_same_call_is_joined_and_another_under_its_id_is_refused() {
     tokio::time::timeout(Duration::from_secs(5), ended).await.expect("is told").unwrap();
     assert!(!cancelled.is_cancelled());
     node.run(session, "a").await.finish();
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_before_the_answer_leaves_no_running_call_behind() {
+    let node = Node::new().await;
+    let session = node.create(60).await;
+    node.run(session, "warm").await.finish();
+    // Before the actor has seen the request, and after it has answered into the void.
+    for yields in [0, 100] {
+        let mut begin = Box::pin(node.begin(session, "a", 1));
+        assert!(futures::poll!(&mut begin).is_pending(), "the actor answered at once");
+        for _ in 0..yields {
+            tokio::task::yield_now().await;
+        }
+        drop(begin);
+        eventually!(matches!(node.begin(session, "a", 1).await, Ok(Begin::New(_))));
+    }
+    eventually!(node.sessions.get(node.tenant, session).await.unwrap().calls_in_flight == 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -369,6 +389,7 @@ fn row(invocation: &str) -> OutcomeRow {
         arguments_digest: [1; 32],
         state: OutcomeState::Intended,
         dispatch: None,
+        permitted_until: None,
         written_at: START,
         keep_until: START,
     }
@@ -381,10 +402,11 @@ async fn an_outcome_goes_from_intent_to_an_end_once_and_is_purged_a_day_after_it
     let running = node.run(session, "a").await;
     let (tenant, fence) = (node.tenant, running.fence());
     let intend = || {
-        node.store
-            .run(move |tx| Box::pin(async move { write_intent(tx, fence, tenant, session, &row("a")).await }))
+        node.store.run(move |tx| {
+            Box::pin(async move { write_intent(tx, fence, tenant, session, &row("a"), true).await })
+        })
     };
-    intend().await.unwrap();
+    assert_eq!(intend().await.unwrap(), None);
     let settle = || {
         node.store.run(move |tx| {
             let outcome = Outcome { settled: Settled::Succeeded, ..Outcome::default() };
@@ -393,7 +415,8 @@ async fn an_outcome_goes_from_intent_to_an_end_once_and_is_purged_a_day_after_it
     };
     assert!(matches!(settle().await.unwrap().state, OutcomeState::Resolved(_)));
     assert!(matches!(settle().await, Err(Error::NotOpen)));
-    assert!(matches!(intend().await, Err(Error::NotOpen)));
+    let stands = intend().await.unwrap().expect("an outcome stands in the way");
+    assert!(matches!(stands.state, OutcomeState::Resolved(_)));
     let payload = Payload::of(vec![b'x'; 300_000].into());
     let recorded = OutcomeRow {
         state: OutcomeState::Recorded(Outcome { settled: Settled::Succeeded, payload, event: None }),

@@ -31,7 +31,7 @@ impl<M: Message> Handle<M> {
         let message = message(reply);
         let exchange = async {
             if let Some(message) = self.send(message)? {
-                self.deliver(message).await?;
+                Box::pin(self.deliver(message)).await?;
             }
             answer.await.map_err(|_| Error::Gone)
         };

@@ -22,7 +22,7 @@ pub(crate) struct TenantActor;
 #[derive(Debug)]
 pub(crate) enum Message {
     /// The quotas as the store has them.
-    Quotas(Lease),
+    Quotas(Lease, Reply<()>),
     /// Asks what is used, by every lease-holder.
     Usage(Reply<Usage>),
 }
@@ -61,7 +61,10 @@ impl Actor for TenantActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Quotas(whole) => state.ask(whole),
+            Message::Quotas(whole, reply) => {
+                state.ask(whole);
+                reply.send(());
+            }
             Message::Usage(reply) => reply.send(state.gate.usage()),
         }
         Ok(())

@@ -144,17 +144,16 @@ impl Tenants {
         gate.install(whole);
         let (tenants, gate) = (self.clone(), gate.clone());
         tokio::spawn(async move {
-            let told = match tenants.home(&gate).await {
-                Ok(home) => home.tell(Message::Quotas(whole)).map_err(Error::from),
-                Err(error) => Err(error),
-            };
-            // One that is starting reads the lease that is held as it starts.
-            if let Err(error) = told
-                && !matches!(&error, Error::Actor(aesp_supervision::Error::Gone))
-            {
+            if let Err(error) = tenants.tell_home(&gate, whole).await {
                 warn!(%tenant, %error, "tenant's home not told of its quotas");
             }
         });
+    }
+
+    /// Tells the home of the quotas. Its address is there before it has started, so it is asked: that waits for it.
+    pub(crate) async fn tell_home(&self, gate: &Arc<Gate>, whole: Lease) -> Result<(), Error> {
+        let home = self.home(gate).await?;
+        Ok(home.ask(|reply| Message::Quotas(whole, reply)).await?)
     }
 
     async fn home(&self, gate: &Arc<Gate>) -> Result<Handle<Message>, Error> {

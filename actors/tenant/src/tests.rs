@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use aesp_proto::{Entropy, ErrorCode, PrincipalId, TenantId, Timestamp};
 use aesp_storage::{Store, Transaction};
@@ -9,8 +9,9 @@ use secrecy::ExposeSecret;
 
 use crate::{
     Error, Metrics, NewTenant, Quotas, RuntimeMode, Snapshot, Status, Tenants, config_changes, config_get,
-    config_history, config_list, config_rollback, config_set, create, create_platform, delete, get, list,
-    resolve, resume, suspend, update_quotas,
+    config_history, config_list, config_rollback, config_set, create, create_platform, delete,
+    gate::{Gate, Lease},
+    get, list, resolve, resume, suspend, update_quotas,
 };
 
 const NOW: Timestamp = Timestamp(1_000);
@@ -224,6 +225,22 @@ async fn quotas_hold_and_take_effect_at_once() {
     run(&store, move |tx| Box::pin(suspend(tx, id, "unpaid"))).await.unwrap();
     let suspended = snapshot(&store, id).await;
     assert!(matches!(tenants.admit_call(&suspended), Err(Error::Suspended)));
+}
+
+#[tokio::test]
+async fn a_home_hears_of_its_quotas_while_it_starts() {
+    let supervisor = aesp_supervision::Metrics::new(&Registry::new()).unwrap();
+    let supervisor = Supervisor::root("test", supervisor).await.unwrap();
+    let tenants = Tenants::new(supervisor.clone(), Metrics::new(&Registry::new()).unwrap());
+    let lease = |revision| Lease { revision: aesp_proto::Revision(revision), share: Quotas::default() };
+    for _ in 0..50 {
+        let gate = Arc::new(Gate::new(lease(0), tokio::time::Instant::now()));
+        tenants.tell_home(&gate, lease(1)).await.expect("the first use of a tenant needs no warning");
+        assert_eq!(gate.lease().revision, aesp_proto::Revision(1), "what the home granted is not held");
+    }
+    supervisor.stop().await.unwrap();
+    let gate = Arc::new(Gate::new(lease(0), tokio::time::Instant::now()));
+    assert!(tenants.tell_home(&gate, lease(1)).await.is_err(), "a home that can't start is told");
 }
 
 /// Prints what an admission costs; run with `--no-capture`. The bound is that of the issue in a release build.

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{context::Context, failure::Failure};
 use crate::{
+    cluster::check_files,
     config::{self, DEFAULT_FILE, Sources},
     tls::Material,
 };
@@ -40,7 +41,9 @@ impl Config {
                 let config = load(ctx, Vec::new())?;
                 let clock: std::sync::Arc<dyn aesp_proto::Clock> = std::sync::Arc::new(SystemClock);
                 Material::load(&config.tls, &clock)?;
-                ctx.console.value(&json!({ "configuration": "valid", "tls": "usable" }))
+                let cluster =
+                    if check_files(&config, &clock)? { "usable" } else { "none: the node is alone" };
+                ctx.console.value(&json!({ "configuration": "valid", "tls": "usable", "cluster": cluster }))
             }
         }
     }

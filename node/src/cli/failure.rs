@@ -97,16 +97,52 @@ impl From<crate::tls::Error> for Failure {
     }
 }
 
+impl From<crate::cluster::Error> for Failure {
+    fn from(error: crate::cluster::Error) -> Self {
+        let next = "correct the [cluster] section or the file; aesp config default explains both".to_owned();
+        Self { message: chain(&error), code: "CONFIGURATION_ERROR".into(), next: Some(next), exit: USAGE }
+    }
+}
+
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self { message: error.to_string(), code: "FAILED".into(), next: None, exit: REFUSED }
     }
 }
 
+/// What an operator does about a store that can't be used.
+fn store_remedy(error: &aesp_storage::Error) -> String {
+    use aesp_storage::Error as Store;
+    match error {
+        Store::Damaged { remedy, .. } => remedy.clone(),
+        Store::WrongMasterKey => {
+            "name in keys.master_key_file the key that the store was created with".into()
+        }
+        Store::KeyProvider(_) => {
+            "name in keys.master_key_file the file that aesp init made, mode 0600".into()
+        }
+        Store::Full => "make room on the store's disk, or raise store.map_size_gib".into(),
+        _ => "check store.path, and that nothing else holds the store: aesp config show".into(),
+    }
+}
+
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
+        if let Some(store) = error.downcast_ref::<aesp_storage::Error>() {
+            let next = Some(store_remedy(store));
+            return Self {
+                message: format!("{error:#}"),
+                code: "STORE_UNUSABLE".into(),
+                next,
+                exit: REFUSED,
+            };
+        }
         let error = match error.downcast::<crate::tls::Error>() {
             Ok(tls) => return tls.into(),
+            Err(other) => other,
+        };
+        let error = match error.downcast::<crate::cluster::Error>() {
+            Ok(cluster) => return cluster.into(),
             Err(other) => other,
         };
         match error.downcast::<Error>() {

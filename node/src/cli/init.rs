@@ -28,6 +28,9 @@ pub(crate) struct Init {
     /// Where it will show metrics and probes.
     #[arg(long, value_name = "ADDRESS")]
     listen_metrics: Option<SocketAddr>,
+    /// Where other nodes will reach it; makes it the first node of a cluster.
+    #[arg(long, value_name = "ADDRESS")]
+    listen_peers: Option<SocketAddr>,
 }
 
 impl Init {
@@ -43,6 +46,7 @@ impl Init {
             grpc: self.listen_grpc,
             https: self.listen_https,
             metrics: self.listen_metrics,
+            peers: self.listen_peers,
         };
         let made = init::make(&wanted, &SystemClock, &Entropy::from_system()).await?;
         ctx.console.value(&json!({

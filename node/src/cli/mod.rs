@@ -3,6 +3,7 @@
 mod account;
 mod audit;
 mod call;
+mod cluster;
 mod config;
 mod console;
 mod context;
@@ -80,6 +81,9 @@ enum Command {
     /// Processes that run tools.
     #[command(subcommand)]
     Runtime(runtime::Runtime),
+    /// The nodes of the cluster.
+    #[command(subcommand)]
+    Cluster(cluster::Cluster),
     /// The configuration of a node.
     #[command(subcommand)]
     Config(config::Config),
@@ -135,6 +139,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Call(command) => command.run(&ctx).await,
         Command::Audit(command) => command.run(&ctx).await,
         Command::Runtime(command) => command.run(&ctx).await,
+        Command::Cluster(command) => command.run(&ctx).await,
         Command::Config(command) => command.run(&ctx),
         Command::Pki(command) => command.run(&ctx),
         Command::Login(command) => command.run(&ctx).await,

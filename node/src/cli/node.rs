@@ -15,6 +15,9 @@ pub(crate) struct Node {
     /// Where to show metrics and probes.
     #[arg(long, value_name = "ADDRESS")]
     listen_metrics: Option<String>,
+    /// Where other nodes of the cluster reach this one.
+    #[arg(long, value_name = "ADDRESS")]
+    listen_peers: Option<String>,
     /// Any other key of the configuration, as SECTION.KEY=VALUE; may be repeated.
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE", value_parser = assignment)]
     set: Vec<(String, String)>,
@@ -42,6 +45,7 @@ impl Node {
             ("listen.grpc", "--listen-grpc", self.listen_grpc),
             ("listen.https", "--listen-https", self.listen_https),
             ("listen.metrics", "--listen-metrics", self.listen_metrics),
+            ("listen.peers", "--listen-peers", self.listen_peers),
         ];
         let own = own.into_iter().filter_map(|(key, flag, value)| Some((key.into(), flag.into(), value?)));
         set.chain(own).collect()

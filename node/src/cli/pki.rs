@@ -1,4 +1,7 @@
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use aesp_proto::{Clock, Entropy, SystemClock};
 use clap::Subcommand;
@@ -23,6 +26,21 @@ pub(crate) enum Pki {
         zone: Option<String>,
         /// How long it holds.
         #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3_650))]
+        days: u32,
+        /// Where the files go [default: the authority's folder].
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// Make the certificate of a node: it serves clients and links to the other nodes.
+    Node {
+        /// As `node.name` of its configuration says.
+        #[arg(value_parser = name)]
+        name: String,
+        /// A further name or address by which clients reach it; may be repeated.
+        #[arg(long = "host", value_name = "NAME")]
+        hosts: Vec<String>,
+        /// How long it holds.
+        #[arg(long, default_value_t = 397, value_parser = clap::value_parser!(u32).range(1..=3_650))]
         days: u32,
         /// Where the files go [default: the authority's folder].
         #[arg(long, value_name = "DIR")]
@@ -55,16 +73,11 @@ impl Pki {
                     Some(id) => Subject::Runtime { id, zone },
                     None => Subject::Administrator(name.clone()),
                 };
-                let life = Duration::from_secs(u64::from(days) * 86_400);
-                let out = out.unwrap_or(folder);
-                std::fs::create_dir_all(&out)?;
-                let issued = authority.issue(&subject, &name, &out, now, life).map_err(explain)?;
-                ctx.console.value(&json!({
-                    "certificate": issued.certificate,
-                    "key": issued.key,
-                    "serial": issued.serial,
-                    "identity": issued.identity,
-                }))
+                issue(ctx, &authority, &subject, &name, &out.unwrap_or(folder), days)
+            }
+            Self::Node { name, hosts, days, out } => {
+                let subject = Subject::node(&name, &hosts);
+                issue(ctx, &authority, &subject, &name, &out.unwrap_or(folder), days)
             }
             Self::Revoke { serial } => {
                 let added = authority.revoke(&serial, now).map_err(explain)?;
@@ -72,6 +85,25 @@ impl Pki {
             }
         }
     }
+}
+
+fn issue(
+    ctx: &Context,
+    authority: &Authority,
+    subject: &Subject,
+    name: &str,
+    out: &Path,
+    days: u32,
+) -> Result<(), Failure> {
+    let life = Duration::from_secs(u64::from(days) * 86_400);
+    std::fs::create_dir_all(out)?;
+    let issued = authority.issue(subject, name, out, SystemClock.now(), life).map_err(explain)?;
+    ctx.console.value(&json!({
+        "certificate": issued.certificate,
+        "key": issued.key,
+        "serial": issued.serial,
+        "identity": issued.identity,
+    }))
 }
 
 fn explain(error: Error) -> Failure {

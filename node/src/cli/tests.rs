@@ -27,6 +27,13 @@ fn usual_lines_are_understood() {
         "aesp runtime register git-1 --identity spiffe://aesp.local/runtime/git-1 --serves acme",
         "aesp runtime mcp --runtime-id git-1 -- uvx mcp-server-git",
         "aesp pki issue --name git-1 --runtime git-1 --zone office",
+        "aesp pki node node-2 --host node-2.example",
+        "aesp init --name n1 --listen-peers 127.0.0.1:9444",
+        "aesp node --listen-peers 127.0.0.1:0",
+        "aesp cluster status --output json",
+        "aesp cluster drain node-2",
+        "aesp cluster rebalance",
+        "aesp cluster remove 17",
         "aesp config default",
     ] {
         if let Err(error) = Cli::try_parse_from(line.split(' ')) {

@@ -11,7 +11,7 @@ use figment::{
 };
 
 use super::{
-    Config, Error,
+    Cluster, Config, Error,
     nearest::nearest,
     origin::{Origin, line_at, line_of},
     validate::validate,
@@ -118,7 +118,9 @@ impl Loaded {
 
 /// Gives the text of a variable or flag the type that its key has.
 fn typed(path: &[String], text: &str) -> Value {
-    let template = Figment::from(Serialized::defaults(Config::default()));
+    // A section that may be absent has types, too.
+    let full = Config { cluster: Some(Cluster::default()), ..Config::default() };
+    let template = Figment::from(Serialized::defaults(full));
     match template.find_value(&path.join(".")) {
         Ok(Value::Num(..)) => text.trim().parse::<i64>().map_or_else(|_| text.into(), Value::from),
         Ok(Value::Array(..)) => {

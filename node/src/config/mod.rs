@@ -1,5 +1,6 @@
 //! One TOML file, `AESP_<SECTION>__<KEY>` variables, then flags: parsed, validated, and only then used.
 
+mod cluster;
 mod default;
 mod error;
 mod load;
@@ -8,6 +9,7 @@ mod nearest;
 mod origin;
 mod validate;
 
+pub use cluster::Cluster;
 pub use default::DEFAULT_FILE;
 pub use error::Error;
 pub use load::{Sources, load};

@@ -6,6 +6,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::Cluster;
+
 /// The validated configuration of a node. Paths are absolute or relative to the working directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -20,6 +22,9 @@ pub struct Config {
     pub listen: Listen,
     /// What it proves and asks for on connections.
     pub tls: Tls,
+    /// The cluster that it belongs to, if it is not alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Cluster>,
     /// The access tokens that it issues.
     pub tokens: Tokens,
     /// What bounds strangers and friends.
@@ -32,7 +37,7 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Node {
-    /// Shown in logs and audit records.
+    /// Shown in logs and audit records, and what the node's certificate names: `spiffe://<trust domain>/node/<name>`.
     pub name: String,
     /// Where `aesp init` puts what it makes.
     pub data_dir: PathBuf,
@@ -105,6 +110,8 @@ pub struct Listen {
     pub https: SocketAddr,
     /// Metrics and probes in plain HTTP; loopback unless the network in front of it is trusted.
     pub metrics: SocketAddr,
+    /// Other nodes, where there is a `[cluster]`: links over TCP, gossip over UDP, on the same port.
+    pub peers: SocketAddr,
 }
 
 impl Default for Listen {
@@ -113,6 +120,7 @@ impl Default for Listen {
             grpc: (Ipv4Addr::LOCALHOST, 9443).into(),
             https: (Ipv4Addr::LOCALHOST, 8443).into(),
             metrics: (Ipv4Addr::LOCALHOST, 9100).into(),
+            peers: (Ipv4Addr::LOCALHOST, 9444).into(),
         }
     }
 }

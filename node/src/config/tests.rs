@@ -92,3 +92,42 @@ fn paths_are_seen_from_the_file() {
     assert_eq!(config.store.engine(), Some(Engine::Lmdb(folder.path().join("aesp-data/store"))));
     assert_eq!(config.keys.master_key_file.file_name(), Path::new("master.key").file_name());
 }
+
+#[test]
+fn a_cluster_is_checked_and_its_paths_are_seen_from_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("aesp.toml");
+    std::fs::write(&file, "[cluster]\nsecret_file = \"s\"\ncertificate = \"n.pem\"\nkey = \"n.key\"\n")
+        .unwrap();
+    let environment = [
+        ("AESP_CLUSTER__LEASE_MS".into(), "3000".into()),
+        ("AESP_CLUSTER__SEEDS".into(), "a:1, b.example:2".into()),
+    ];
+    let config =
+        load(&Sources { file: Some(file), environment: environment.into(), flags: Vec::new() }).unwrap();
+    let cluster = config.cluster.as_ref().unwrap();
+    assert_eq!(cluster.secret_file, folder.path().join("s"));
+    assert_eq!(cluster.lease(), std::time::Duration::from_secs(3));
+    assert_eq!(cluster.seeds, ["a:1", "b.example:2"]);
+    assert_eq!(cluster.tls(&config.tls).certificate, folder.path().join("n.pem"));
+    assert_eq!(cluster.tls(&config.tls).client_ca, config.tls.client_ca);
+    assert_eq!(load_text("", &[]).unwrap().cluster, None);
+}
+
+#[test]
+fn what_no_cluster_can_be_made_of_is_refused() {
+    let refused = |text: &str, expected: &str| {
+        let error = load_text(text, &[]).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    };
+    refused(
+        "[cluster]\nlease_ms = 10\n",
+        "aesp.toml:2: `cluster.lease_ms` is \"10\"; it must be from 500 to 60000",
+    );
+    refused("[cluster]\nseed = []\n", "unknown key `cluster.seed`; did you mean `cluster.seeds`?");
+    refused("[cluster]\nseeds = [\"a\"]\n", "`cluster.seeds` is \"a\"; it must be a host and a port");
+    refused("[cluster]\nadvertise = \"a:0\"\n", "`cluster.advertise` is \"a:0\"");
+    refused("[cluster]\n[listen]\npeers = \"0.0.0.0:9444\"\n", "because listen.peers names no host");
+    refused("[cluster]\ncertificate = \"a\"\n", "given together with cluster.key");
+    refused("[cluster]\n[store]\npath = \"memory\"\n", "`lmdb:PATH` where there is a [cluster]");
+}

@@ -3,7 +3,7 @@ use std::{fmt::Display, ops::RangeInclusive, path::PathBuf};
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    Config, Engine, Error,
+    Cluster, Config, Engine, Error,
     load::Loaded,
     origin::{Origin, beside},
 };
@@ -44,6 +44,9 @@ pub(super) fn validate(mut config: Config, loaded: &Loaded) -> Result<Config, Er
     config.tls.key = check.beside("tls.key", config.tls.key);
     config.tls.client_ca = check.beside("tls.client_ca", config.tls.client_ca);
     config.tls.crls = config.tls.crls.into_iter().map(|path| check.beside("tls.crls", path)).collect();
+    if let Some(cluster) = config.cluster.take() {
+        config.cluster = Some(check.cluster(&config, cluster)?);
+    }
     Ok(config)
 }
 
@@ -71,6 +74,46 @@ impl Check<'_> {
 
     fn filled(&self, key: &str, value: &str) -> Result<(), Error> {
         if value.trim().is_empty() { self.invalid(key, value, "not empty") } else { Ok(()) }
+    }
+
+    fn cluster(&self, config: &Config, mut cluster: Cluster) -> Result<Cluster, Error> {
+        self.range("cluster.lease_ms", cluster.lease_ms, 500..=60_000)?;
+        self.name("cluster.trust_domain", &cluster.trust_domain)?;
+        if config.store.engine() == Some(Engine::Memory) {
+            return self.invalid("store.path", &config.store.path, "`lmdb:PATH` where there is a [cluster]");
+        }
+        for seed in &cluster.seeds {
+            self.endpoint("cluster.seeds", seed)?;
+        }
+        if !cluster.advertise.is_empty() {
+            self.endpoint("cluster.advertise", &cluster.advertise)?;
+        } else if config.listen.peers.ip().is_unspecified() {
+            let expected =
+                "the host and port where others reach this node, because listen.peers names no host";
+            return self.invalid("cluster.advertise", "", expected);
+        }
+        if cluster.certificate.is_some() != cluster.key.is_some() {
+            let found = cluster.certificate.or(cluster.key).unwrap_or_default();
+            let expected = "given together with cluster.key, or both left out";
+            return self.invalid("cluster.certificate", found.display(), expected);
+        }
+        cluster.secret_file = self.beside("cluster.secret_file", cluster.secret_file);
+        cluster.certificate = cluster.certificate.map(|path| self.beside("cluster.certificate", path));
+        cluster.key = cluster.key.map(|path| self.beside("cluster.key", path));
+        Ok(cluster)
+    }
+
+    fn endpoint(&self, key: &str, value: &str) -> Result<(), Error> {
+        let parts = value.rsplit_once(':');
+        let whole = |(host, port): (&str, &str)| {
+            !host.is_empty()
+                && host.bytes().all(|byte| byte.is_ascii_graphic())
+                && port.parse::<u16>().is_ok_and(|port| port > 0)
+        };
+        if parts.is_some_and(whole) {
+            return Ok(());
+        }
+        self.invalid(key, value, "a host and a port, for example \"node-2.example:9444\"")
     }
 
     fn name(&self, key: &str, value: &str) -> Result<(), Error> {

@@ -10,11 +10,10 @@ use aesp_storage::FileKeyProvider;
 use anyhow::Context;
 
 use super::{Authority, Subject, files};
-use crate::{Config, config, wiring};
+use crate::{Config, cluster, config, wiring};
 
-const SERVER_LIFE: Duration = Duration::from_secs(397 * 86_400);
-/// The names by which a client on the same machine reaches the node.
-const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+const NODE_LIFE: Duration = Duration::from_secs(397 * 86_400);
+const SECRET_FILE: &str = "cluster.secret";
 
 /// What a data directory is made for.
 #[derive(Clone, Debug)]
@@ -27,6 +26,8 @@ pub(crate) struct Wanted {
     pub(crate) grpc: Option<SocketAddr>,
     pub(crate) https: Option<SocketAddr>,
     pub(crate) metrics: Option<SocketAddr>,
+    /// Where other nodes reach it; makes it the first node of a cluster.
+    pub(crate) peers: Option<SocketAddr>,
 }
 
 /// A data directory that was made.
@@ -91,17 +92,24 @@ async fn fill(
     FileKeyProvider::create(&folder.join("master.key"))?;
 
     let authority = Authority::create(&pki, clock.now(), entropy)?;
-    let names = LOCAL_NAMES.into_iter().map(str::to_owned).chain(wanted.names.iter().cloned()).collect();
-    authority.issue(&Subject::Server(names), "server", &pki, clock.now(), SERVER_LIFE)?;
+    let made = configuration(wanted);
+    authority.issue(&Subject::server(&wanted.names), "server", &pki, clock.now(), NODE_LIFE)?;
+    let node = Subject::node(&made.node.name, &wanted.names);
+    authority.issue(&node, "node", &pki, clock.now(), NODE_LIFE)?;
+    files::private(&folder.join(SECRET_FILE), &cluster::fresh_secret()?)?;
 
     let file = folder.join("aesp.toml");
-    files::private(&file, &configuration(wanted)?)?;
+    let text = toml::to_string(&made)?;
+    files::private(
+        &file,
+        &format!("# Made by aesp init. `aesp config default` explains every key.\n\n{text}"),
+    )?;
     let sources = config::Sources { file: Some(file), ..Default::default() };
     Box::pin(wiring::first_administrator(&config::load(&sources)?)).await
 }
 
-/// Returns the configuration file: its paths are seen from its own folder, so that the folder can be moved.
-fn configuration(wanted: &Wanted) -> anyhow::Result<String> {
+/// Returns the configuration: its paths are seen from its own folder, so that the folder can be moved.
+fn configuration(wanted: &Wanted) -> Config {
     let mut config = Config::default();
     config.node.data_dir = ".".into();
     config.store.path = "lmdb:store".into();
@@ -118,6 +126,14 @@ fn configuration(wanted: &Wanted) -> anyhow::Result<String> {
     config.listen.grpc = wanted.grpc.unwrap_or(config.listen.grpc);
     config.listen.https = wanted.https.unwrap_or(config.listen.https);
     config.listen.metrics = wanted.metrics.unwrap_or(config.listen.metrics);
-    let text = toml::to_string(&config)?;
-    Ok(format!("# Made by aesp init. `aesp config default` explains every key.\n\n{text}"))
+    if let Some(peers) = wanted.peers {
+        config.listen.peers = peers;
+        config.cluster = Some(config::Cluster {
+            secret_file: SECRET_FILE.into(),
+            certificate: Some("pki/node.pem".into()),
+            key: Some("pki/node.key".into()),
+            ..Default::default()
+        });
+    }
+    config
 }

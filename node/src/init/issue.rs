@@ -16,18 +16,38 @@ use super::{
 use crate::tls::serial_text;
 
 const TRUST_DOMAIN: &str = "spiffe://aesp.local";
+/// The names by which a client on the same machine reaches the node.
+const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 /// Clocks of machines that talk differ by less.
 const CLOCK_SLACK_MS: i64 = 300_000;
 
 /// Whom a certificate is for.
 #[derive(Clone, Debug)]
 pub(crate) enum Subject {
-    /// A node, by the names and addresses that clients use.
+    /// A listener, by the names and addresses that clients use. No client can be it.
     Server(Vec<String>),
+    /// A node: `spiffe://aesp.local/node/<name>`, for servers and clients, with the names and addresses that clients use.
+    Node { name: String, names: Vec<String> },
     /// A Runtime: `spiffe://aesp.local/runtime/<id>`, in a zone.
     Runtime { id: String, zone: Option<String> },
     /// A person or program that administers: `spiffe://aesp.local/admin/<name>`.
     Administrator(String),
+}
+
+impl Subject {
+    /// Describes a listener that is reached from its own machine and by these further names.
+    pub(crate) fn server(further: &[String]) -> Self {
+        Self::Server(with_local(further))
+    }
+
+    /// Describes a node that is reached from its own machine and by these further names.
+    pub(crate) fn node(name: &str, further: &[String]) -> Self {
+        Self::Node { name: name.to_owned(), names: with_local(further) }
+    }
+}
+
+fn with_local(further: &[String]) -> Vec<String> {
+    LOCAL_NAMES.into_iter().map(str::to_owned).chain(further.iter().cloned()).collect()
 }
 
 /// A certificate that was made.
@@ -36,7 +56,7 @@ pub(crate) struct Issued {
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
     pub(crate) serial: String,
-    /// What the Host calls its holder; empty for a server's.
+    /// What the Host calls its holder; empty for a listener's.
     pub(crate) identity: String,
 }
 
@@ -77,16 +97,18 @@ impl Authority {
 
 fn describe(subject: &Subject) -> Result<(CertificateParams, String), Error> {
     let mut params = CertificateParams::default();
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     let identity = match subject {
         Subject::Server(names) => {
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-            for name in names {
-                params.subject_alt_names.push(match name.parse::<IpAddr>() {
-                    Ok(address) => SanType::IpAddress(address),
-                    Err(_) => SanType::DnsName(Ia5String::try_from(name.as_str())?),
-                });
-            }
+            add_names(&mut params, names)?;
             return Ok((params, String::new()));
+        }
+        Subject::Node { name, names } => {
+            // Links between nodes show one certificate in both directions.
+            params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+            add_names(&mut params, names)?;
+            format!("{TRUST_DOMAIN}/node/{name}")
         }
         Subject::Runtime { id, zone } => {
             if let Some(zone) = zone {
@@ -96,7 +118,16 @@ fn describe(subject: &Subject) -> Result<(CertificateParams, String), Error> {
         }
         Subject::Administrator(name) => format!("{TRUST_DOMAIN}/admin/{name}"),
     };
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     params.subject_alt_names.push(SanType::URI(Ia5String::try_from(identity.as_str())?));
     Ok((params, identity))
+}
+
+fn add_names(params: &mut CertificateParams, names: &[String]) -> Result<(), Error> {
+    for name in names {
+        params.subject_alt_names.push(match name.parse::<IpAddr>() {
+            Ok(address) => SanType::IpAddress(address),
+            Err(_) => SanType::DnsName(Ia5String::try_from(name.as_str())?),
+        });
+    }
+    Ok(())
 }

@@ -36,6 +36,14 @@ struct Recording(Steps);
 
 #[async_trait]
 impl Drain for Recording {
+    async fn hand_over(&self) {
+        self.0.lock().unwrap().push("shards handed over");
+    }
+
+    async fn leave(&self) {
+        self.0.lock().unwrap().push("cluster left");
+    }
+
     async fn send_runtimes_away(&self, _grace: Duration) {
         self.0.lock().unwrap().push("runtimes sent away");
     }
@@ -55,6 +63,8 @@ struct Running {
     ready: Arc<AtomicBool>,
     steps: Steps,
     stop: CancellationToken,
+    /// Takes the node's place in the cluster away.
+    losing: CancellationToken,
     task: tokio::task::JoinHandle<anyhow::Result<()>>,
 }
 
@@ -73,11 +83,15 @@ async fn start() -> Running {
     let ready = Arc::new(AtomicBool::new(true));
     let steps = Steps::default();
     let probe = ready.clone();
+    let losing = CancellationToken::new();
+    let lost = losing.clone();
     let host = Host {
         routes: Routes::default(),
         jwks: Arc::new(|| r#"{"keys":[]}"#.into()),
         ready: Arc::new(move || if probe.load(Ordering::SeqCst) { Ok(()) } else { Err("store away".into()) }),
         registry: prometheus::Registry::new(),
+        peers: None,
+        lost: Box::pin(async move { lost.cancelled().await }),
         drain: Box::new(Recording(steps.clone())),
         refused: Arc::new(|_, _| {}),
     };
@@ -85,7 +99,7 @@ async fn start() -> Running {
     let addresses = node.addresses().unwrap();
     let stop = CancellationToken::new();
     let task = tokio::spawn(node.run(stop.clone()));
-    Running { folder, addresses, ready, steps, stop, task }
+    Running { folder, addresses, ready, steps, stop, losing, task }
 }
 
 async fn tls(ca: &Path, address: SocketAddr, protocol: &[u8]) -> std::io::Result<TlsStream<TcpStream>> {
@@ -176,7 +190,10 @@ async fn a_shutdown_goes_in_order_and_ends_open_connections() {
     assert!(open.message().await.unwrap().is_some());
     running.stop.cancel();
     tokio::time::timeout(DEADLINE, running.task).await.expect("bounded").unwrap().unwrap();
-    assert_eq!(*running.steps.lock().unwrap(), ["runtimes sent away", "calls finished", "store closed"]);
+    assert_eq!(
+        *running.steps.lock().unwrap(),
+        ["shards handed over", "runtimes sent away", "calls finished", "cluster left", "store closed"]
+    );
     let last =
         tokio::time::timeout(DEADLINE, async { while let Ok(Some(_)) = open.message().await {} }).await;
     assert!(last.is_ok(), "the stream was left open");
@@ -192,4 +209,15 @@ async fn a_taken_address_is_named_with_its_key() {
     assert!(format!("{error:#}").contains("(listen.grpc)"), "{error:#}");
     running.stop.cancel();
     running.task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_node_that_lost_its_place_ends_at_once_with_an_error() {
+    let running = start().await;
+    let client = health(&running).await;
+    running.losing.cancel();
+    let ended = tokio::time::timeout(DEADLINE, running.task).await.expect("bounded").unwrap();
+    assert!(ended.unwrap_err().to_string().contains("declared dead"), "it does not say why");
+    assert_eq!(*running.steps.lock().unwrap(), ["store closed"], "it finished what does not count");
+    drop(client);
 }

@@ -36,7 +36,6 @@ impl Authorization {
         let tool = resource.strip_prefix("tool:").map(|named| named.split_once('@').unwrap_or((named, "")));
         let contract = tool
             .and_then(|(name, version)| view.catalog.find(name, (!version.is_empty()).then_some(version)));
-        let version = contract.map(|compiled| compiled.contract().version().to_string()).unwrap_or_default();
         let arguments = match (contract, asked.args_json.is_empty()) {
             (_, true) => None,
             (Some(compiled), false) => {
@@ -47,20 +46,7 @@ impl Authorization {
         };
         let circumstances = circumstances(&asked.context, self.0.clock.now())?;
         let resource = match (resource.split_once(':'), contract) {
-            (Some(("tool", _)), Some(compiled)) => {
-                let contract = compiled.contract();
-                Resource::Tool {
-                    tenant,
-                    name: contract.name(),
-                    version: &version,
-                    effects: contract.effects().as_str(),
-                    risk: contract.risk().as_str(),
-                    classification: contract.classification().as_str(),
-                    tags: contract.tags(),
-                    required_roles: contract.required_roles(),
-                    development: false,
-                }
-            }
+            (Some(("tool", _)), Some(compiled)) => compiled.resource(tenant),
             (Some(("tool", _)), None) => {
                 return Err(Error::new(ErrorCode::ToolNotFound, "there is no such tool"));
             }
@@ -279,6 +265,7 @@ impl enterprise_authorization_service_server::EnterpriseAuthorizationService for
         let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
         let tenant = granted.tenant();
         let asked = entry.message;
+        let elsewhere = self.0.watch_calls(tenant, &asked.principal_id).await;
         let revoked = self.0.commit(
             &granted,
             format!("principal:{} role:{}", asked.principal_id, asked.role),
@@ -297,7 +284,7 @@ impl enterprise_authorization_service_server::EnterpriseAuthorizationService for
         let running = self.0.calls.running(tenant);
         let principal = revoked.await?;
         self.0.apply(tenant).await?;
-        let lost = self.0.calls.lost(running, principal).await;
+        let lost = self.0.calls.lost(running, principal).await + elsewhere.lost().await;
         Ok(Response::new(RevokeRoleResponse { cancelled_calls: u32::try_from(lost).unwrap_or(u32::MAX) }))
     }
 }

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use aesp_audit::{Recorder, Refused};
 use aesp_call::{Access, Authenticator, Caller, Calls, Granted, Source, View, Views};
+use aesp_cluster::{Cluster, Ownership};
 use aesp_identity::{Principal, Tokens};
 use aesp_proto::{
     Clock, Entropy, Error, ErrorCode, Operation, TenantId,
@@ -13,6 +14,8 @@ use aesp_storage::{Store, Transaction};
 use aesp_tenant::Tenants;
 use futures::future::BoxFuture;
 use tonic::{Request, Status};
+
+use crate::cluster::Others;
 
 /// What the services share. Cheap to clone.
 #[derive(Clone)]
@@ -27,6 +30,9 @@ pub(crate) struct Context {
     pub(crate) sessions: Sessions,
     pub(crate) runtimes: Runtimes,
     pub(crate) calls: Calls,
+    pub(crate) cluster: Cluster,
+    pub(crate) ownership: Ownership,
+    pub(crate) others: Others,
     pub(crate) entropy: Entropy,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -204,27 +210,6 @@ impl Context {
         self.recorder.append(vec![event]).await?;
         let principal = found.ok_or_else(|| Error::new(ErrorCode::NotFound, "there is no such principal"))?;
         Ok((principal, view))
-    }
-
-    /// Makes a committed change hold: in every decision, in the limits, and for the Runtimes that are connected.
-    ///
-    /// INVARIANT R1: when this returns, nothing starts on a right that the change took.
-    pub(crate) async fn apply(&self, tenant: TenantId) -> Result<(), Error> {
-        let mut applied = self.views.refresh(tenant).await.map_err(Error::from);
-        if tenant == TenantId::PLATFORM {
-            let tokens = Arc::clone(&self.tokens);
-            let reloaded = self.store.run(move |tx| {
-                let tokens = Arc::clone(&tokens);
-                Box::pin(async move { Ok::<_, Error>(tokens.reload(tx).await?) })
-            });
-            applied = applied.and(reloaded.await);
-        }
-        for view in self.views.loaded() {
-            self.tenants.refresh(&view.tenant);
-        }
-        // Also when a view could not be loaded: it is gone then, and nothing may go on without one.
-        self.runtimes.recheck(Some(tenant)).await;
-        applied
     }
 
     /// Reads under a grant, and records that it was read, or looked for in vain.

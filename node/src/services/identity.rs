@@ -109,8 +109,8 @@ impl enterprise_identity_service_server::EnterpriseIdentityService for Identity 
         let principal = revoked.await?;
         let applied = self.0.apply(tenant).await;
         let scope = aesp_session::Scope::Principal(tenant, principal.id);
-        let ended = self.0.sessions.end_all(scope, "the account was revoked", super::origin(&granted)).await;
-        applied.and(ended.map_err(Error::from))?;
+        let ended = self.0.end_sessions(scope, "the account was revoked", super::origin(&granted)).await;
+        applied.and(ended)?;
         Ok(Response::new((&principal).into()))
     }
 

@@ -5,8 +5,10 @@ mod audit;
 mod authentication;
 mod authorization;
 mod catalog;
+mod cluster;
 mod configuration;
 mod context;
+mod everywhere;
 mod identity;
 mod page;
 mod policy;
@@ -18,6 +20,7 @@ mod tests;
 
 use aesp_proto::v1::{
     agent_service_server::AgentServiceServer, catalog_service_server::CatalogServiceServer,
+    cluster_service_server::ClusterServiceServer,
     enterprise_audit_service_server::EnterpriseAuditServiceServer,
     enterprise_authentication_service_server::EnterpriseAuthenticationServiceServer,
     enterprise_authorization_service_server::EnterpriseAuthorizationServiceServer,
@@ -46,6 +49,7 @@ pub(crate) fn routes(context: &Context, message_bytes: usize) -> Routes {
     let registry = RuntimeRegistryServiceServer::new(registry::Registry(own()));
     let audit = EnterpriseAuditServiceServer::new(audit::Audit(own()));
     let tenant = TenantServiceServer::new(tenant::Tenants(own()));
+    let cluster = ClusterServiceServer::new(cluster::Nodes(own()));
     Routes::new(agent.max_decoding_message_size(message_bytes))
         .add_service(runtime.max_decoding_message_size(message_bytes))
         .add_service(catalog.max_decoding_message_size(message_bytes))
@@ -57,4 +61,5 @@ pub(crate) fn routes(context: &Context, message_bytes: usize) -> Routes {
         .add_service(registry.max_decoding_message_size(message_bytes))
         .add_service(audit.max_decoding_message_size(message_bytes))
         .add_service(tenant.max_decoding_message_size(message_bytes))
+        .add_service(cluster.max_decoding_message_size(message_bytes))
 }

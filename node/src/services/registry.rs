@@ -77,6 +77,8 @@ impl runtime_registry_service_server::RuntimeRegistryService for Registry {
         let granted = self.0.access.permit_tenant(&entry.caller, &entry.action, TenantId::PLATFORM).await?;
         let runtime = entry.message.runtime_id;
         let named = runtime.clone();
+        // Counted before, because a connection also ends by itself as soon as the node hears of the change.
+        let connected = self.0.runtimes.list(None).iter().filter(|one| one.runtime_id == runtime).count();
         self.0
             .commit(&granted, format!("runtime:{runtime}"), move |tx| {
                 let named = named.clone();
@@ -86,13 +88,13 @@ impl runtime_registry_service_server::RuntimeRegistryService for Registry {
                 })
             })
             .await?;
-        let mut closed = self.0.runtimes.close_registration(&runtime).await;
+        let mut closed = self.0.runtimes.close_registration_everywhere(&runtime).await;
         let applied = self.0.apply(TenantId::PLATFORM).await;
         // What connected again before the registration was gone from the view.
-        closed += self.0.runtimes.close_registration(&runtime).await;
+        closed += self.0.runtimes.close_registration_everywhere(&runtime).await;
         applied?;
         Ok(Response::new(RevokeRuntimeResponse {
-            closed_connections: u32::try_from(closed).unwrap_or(u32::MAX),
+            closed_connections: u32::try_from(closed.max(connected)).unwrap_or(u32::MAX),
         }))
     }
 
@@ -104,7 +106,7 @@ impl runtime_registry_service_server::RuntimeRegistryService for Registry {
         let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
         self.0.read(&granted, "runtimes".into(), |_| Box::pin(async { Ok(()) })).await?;
         let tenant = Some(granted.tenant()).filter(|tenant| *tenant != TenantId::PLATFORM);
-        Ok(Response::new(ListRuntimesResponse { runtimes: self.0.runtimes.list(tenant) }))
+        Ok(Response::new(ListRuntimesResponse { runtimes: self.0.runtimes.list_everywhere(tenant).await }))
     }
 
     async fn drain_runtime(
@@ -116,7 +118,7 @@ impl runtime_registry_service_server::RuntimeRegistryService for Registry {
         let asked = entry.message;
         let events = granted.changed(format!("runtime:{}", asked.runtime_id));
         self.0.recorder.append(events).await.map_err(Error::from)?;
-        let drained = self.0.runtimes.drain(&asked.runtime_id, &asked.reason, DRAIN);
+        let drained = self.0.runtimes.drain_everywhere(&asked.runtime_id, &asked.reason, DRAIN).await;
         Ok(Response::new(DrainRuntimeResponse { connections: u32::try_from(drained).unwrap_or(u32::MAX) }))
     }
 }

@@ -133,7 +133,7 @@ impl tenant_service_server::TenantService for Tenants {
         let view = self.0.checked(&granted, &resource, self.0.views.get(tenant).await).await?;
         if view.tenant.row().name == confirmed {
             let (scope, who) = (aesp_session::Scope::Tenant(tenant), super::origin(&granted));
-            let ended = self.0.sessions.end_all(scope, "the tenant is deleted", who).await;
+            let ended = self.0.end_sessions(scope, "the tenant is deleted", who).await;
             self.0.checked(&granted, &resource, ended).await?;
         }
         self.0
@@ -149,10 +149,9 @@ impl tenant_service_server::TenantService for Tenants {
                 })
             })
             .await?;
-        let platform = self.0.apply(TenantId::PLATFORM).await;
-        let own = self.0.apply(tenant).await;
+        let applied = self.0.apply_all([TenantId::PLATFORM, tenant]).await;
         self.0.sessions.cancel_all(aesp_session::Scope::Tenant(tenant));
-        platform.and(own)?;
+        applied?;
         Ok(Response::new(DeleteTenantResponse { destroyed_keys: 1 }))
     }
 

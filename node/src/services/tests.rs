@@ -83,7 +83,10 @@ impl World {
         let store = Store::new(engine, Arc::new(provider), Arc::new(SystemClock), Entropy::from_seed(7));
         store.initialise().await.unwrap();
         let api_key = wiring::make_administrator(&store).await.unwrap();
-        let (host, context) = wiring::assemble(store, &Config::default()).await.unwrap();
+        // Longer than any test: what ends does not end because the lease does.
+        let cluster = crate::config::Cluster { lease_ms: 60_000, ..Default::default() };
+        let config = Config { cluster: Some(cluster), ..Config::default() };
+        let (host, context) = wiring::assemble(store, &config, None).await.unwrap();
         let login = Request::new(AuthenticateServiceAccountRequest { api_key });
         let tokens = Authentication(context.clone()).authenticate_service_account(login).await.unwrap();
         let token = tokens.into_inner().access_token;

@@ -40,6 +40,18 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The certificate that a node shows to other nodes names somebody else.
+    #[error("the certificate {} names {found} and must name {identity}: make one with `aesp pki node {node}`", certificate.display())]
+    OtherNode {
+        /// The certificate file.
+        certificate: PathBuf,
+        /// Whom it names.
+        found: String,
+        /// Whom it must name.
+        identity: String,
+        /// The node's name.
+        node: String,
+    },
     /// A certificate that is valid in itself but names nobody.
     #[error("the certificate names nobody: {0}")]
     Nameless(&'static str),

@@ -75,7 +75,7 @@ fn server(
     Ok(Arc::new(server))
 }
 
-fn verifier(
+pub(super) fn verifier(
     files: &config::Tls,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, Error> {

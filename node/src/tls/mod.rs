@@ -9,6 +9,7 @@ mod live;
 mod material;
 mod metrics;
 mod peer;
+mod peers;
 mod pem;
 mod refusal;
 mod watch;
@@ -19,7 +20,8 @@ pub(crate) use connections::Connections;
 pub(crate) use live::{Live, Protocol};
 pub(crate) use material::Material;
 pub(crate) use metrics::Metrics;
-pub(crate) use watch::Watch;
+pub(crate) use peers::{names, peers};
+pub(crate) use watch::{Stamps, Watch, stamp, stamps};
 
 pub use error::Error;
 pub(crate) use peer::serial_text;

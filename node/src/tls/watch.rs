@@ -19,11 +19,14 @@ pub(crate) struct Watch {
     live: Arc<Live>,
     connections: Connections,
     metrics: Metrics,
-    seen: Vec<Option<Stamp>>,
+    seen: Stamps,
 }
 
 /// What changes when a file does: modification time in nanoseconds, length, inode.
-type Stamp = (i64, i64, u64, u64);
+pub(crate) type Stamp = (i64, i64, u64, u64);
+
+/// What changes when one of several files does, or comes or goes.
+pub(crate) type Stamps = Vec<Option<Stamp>>;
 
 impl Watch {
     pub(crate) fn new(
@@ -58,7 +61,7 @@ impl Watch {
         }
     }
 
-    fn step(&self, asked: bool) -> Vec<Option<Stamp>> {
+    fn step(&self, asked: bool) -> Stamps {
         // Before the files are read: a change during the read is seen the next time.
         let stamps = stamps(&self.files);
         if asked || stamps != self.seen {
@@ -92,12 +95,14 @@ impl Watch {
     }
 }
 
-fn stamps(files: &config::Tls) -> Vec<Option<Stamp>> {
+/// Returns what changes when one of the files does.
+pub(crate) fn stamps(files: &config::Tls) -> Stamps {
     let fixed = [&files.certificate, &files.key, &files.client_ca];
     fixed.into_iter().chain(&files.crls).map(|path| stamp(path)).collect()
 }
 
-fn stamp(path: &Path) -> Option<Stamp> {
+/// Returns what changes when the file does; nothing if it can't be looked at.
+pub(crate) fn stamp(path: &Path) -> Option<Stamp> {
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.mtime(), metadata.mtime_nsec(), metadata.len(), metadata.ino()))
 }

@@ -4,7 +4,7 @@ use aesp_proto::{
     Entropy, Error, ErrorCode,
     v1::{
         CreateSessionRequest, agent_service_client::AgentServiceClient,
-        catalog_service_client::CatalogServiceClient,
+        catalog_service_client::CatalogServiceClient, cluster_service_client::ClusterServiceClient,
         enterprise_audit_service_client::EnterpriseAuditServiceClient,
         enterprise_authentication_service_client::EnterpriseAuthenticationServiceClient,
         enterprise_authorization_service_client::EnterpriseAuthorizationServiceClient,
@@ -154,6 +154,8 @@ services! {
     configuration: EnterpriseConfigurationServiceClient;
     /// Returns the generated client of `RuntimeRegistryService`: who may be a Runtime, and who is connected.
     runtimes: RuntimeRegistryServiceClient;
+    /// Returns the generated client of `ClusterService`: the Host's nodes.
+    cluster: ClusterServiceClient;
 }
 
 impl Client {

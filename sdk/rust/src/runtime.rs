@@ -20,6 +20,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
@@ -72,6 +73,8 @@ struct Keeper {
     asking: mpsc::UnboundedSender<AskedToLeave>,
     generation: u64,
     endpoint: usize,
+    /// The connections that were asked to leave and serve until another one does.
+    departing: Vec<CancellationToken>,
     failures: u32,
     /// How many nodes in a row have refused for good.
     refusals: usize,
@@ -104,6 +107,7 @@ impl Runtime {
             asking,
             generation: 0,
             endpoint: 0,
+            departing: Vec::new(),
             failures: 0,
             refusals: 0,
         };
@@ -156,7 +160,9 @@ impl Runtime {
 
     async fn connect(&self, endpoint: &Endpoint, keeper: &mut Keeper) -> Result<(), Error> {
         let connection = Connection::open(endpoint, &self.tls, self.pace.connect_timeout).await?;
-        let link = Link::open(&self.shared, endpoint, &connection, keeper.generation).await?;
+        keeper.departing.retain(|leave| !leave.is_cancelled());
+        let succeeded = keeper.departing.clone();
+        let link = Link::open(&self.shared, endpoint, &connection, keeper.generation, succeeded).await?;
         let (generation, asking) = (keeper.generation, keeper.asking.clone());
         keeper.generation += 1;
         keeper.links.spawn(async move { (generation, link.serve(asking).await) });
@@ -170,7 +176,11 @@ impl Runtime {
         loop {
             tokio::select! {
                 Some(asked) = keeper.asked.recv() => {
-                    if asked.generation == newest && several {
+                    if asked.generation != newest || !several {
+                        // There is a newer connection, or nowhere else to go.
+                        asked.leave.cancel();
+                    } else {
+                        keeper.departing.push(asked.leave);
                         keeper.endpoint += 1;
                         return;
                     }

@@ -1,4 +1,5 @@
 mod apply;
+mod disk;
 mod environment;
 mod registry;
 mod snapshot;
@@ -26,7 +27,8 @@ use crate::{Error, TRANSACTION_TIME};
 /// How the LMDB engine is opened. All processes that share an environment must give the same.
 #[derive(Clone, Debug)]
 pub struct LmdbOptions {
-    /// The most that the store can ever hold, in bytes; the file is sparse and grows as needed.
+    /// The most that the store can ever hold, in bytes; the file grows as needed, some blocks ahead. An eighth of it, at most
+    /// 256 MB (16 MB of the disk), is kept for removals and revocations when the rest is full.
     pub map_size_bytes: usize,
     /// The most transactions that read at the same time, in all processes. One process uses a quarter at most.
     pub max_readers: u32,

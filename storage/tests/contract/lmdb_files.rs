@@ -54,8 +54,10 @@ async fn a_truncated_store_is_told() {
     }
     let copy = tempfile::tempdir().unwrap();
     let original = fs::read(store.folder.path().join("store/data.mdb")).unwrap();
-    fs::write(copy.path().join("data.mdb"), &original[..original.len() / 4]).unwrap();
+    let cut = &original[..original.len() / 4];
+    fs::write(copy.path().join("data.mdb"), cut).unwrap();
     assert!(is_damaged(open(copy.path()).await));
+    assert_eq!(fs::read(copy.path().join("data.mdb")).unwrap(), cut, "what is damaged was changed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

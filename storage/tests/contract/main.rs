@@ -8,6 +8,7 @@ mod atomics;
 mod fixture;
 mod keys;
 mod limits;
+mod lmdb_disk;
 mod lmdb_files;
 mod lmdb_full;
 mod lmdb_processes;
@@ -61,5 +62,8 @@ on_every_engine! {
         tenants_do_not_meet,
     };
     keys::{destroyed_keys_open_nothing, a_user_of_destroyed_keys_conflicts, keys_are_created_once, blinds_differ_by_tenant_and_kind};
-    platform::{revisions_count_up, shards_are_fenced, incarnations_are_never_given_twice};
+    platform::{
+        revisions_count_up, shards_are_fenced, incarnations_are_never_given_twice, rights_are_logged_once_a_transaction,
+        a_pruned_or_damaged_log_means_everybody, shards_move, damaged_shards_hide_nothing_else, damaged_rows_are_found,
+    };
 }

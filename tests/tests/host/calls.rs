@@ -2,10 +2,10 @@ use aesp_sdk::{
     ErrorCode, StreamPart, ToolFailure,
     v1::{Outcome, QueryEventsRequest},
 };
-use aesp_tests::{Contract, HOUR, Worker, World};
+use aesp_tests::{Contract, HOUR, HostOptions, Worker, World};
 use serde_json::json;
 
-use crate::support::{DENIALS, refused};
+use crate::support::{DENIALS, Gate, refused};
 
 #[tokio::test]
 async fn a_call_runs_is_recorded_and_answered_once() {
@@ -100,4 +100,32 @@ async fn a_tool_that_fails_is_an_outcome() {
     let result = world.session().await.unwrap().call("echo", json!({ "text": "x" })).await.unwrap();
     let failure = result.outcome.unwrap_err();
     assert_eq!((failure.kind(), failure.message()), ("TOOL_FAILED", "the disk is gone"));
+}
+
+#[tokio::test]
+async fn a_node_at_its_limit_refuses_at_once_and_says_when_to_come_again() {
+    let options = HostOptions { set: vec!["limits.calls_in_flight=1".into()] };
+    let world = World::with(options).await.unwrap();
+    let gate = Gate::new();
+    let inside = gate.clone();
+    let worker = world.runtime().unwrap().tool("echo", move |_, args| {
+        let gate = inside.clone();
+        async move {
+            gate.pass().await;
+            Ok(args)
+        }
+    });
+    let _worker = Worker::start(worker).await.unwrap();
+    let (first, second) = (world.session().await.unwrap(), world.session().await.unwrap());
+    let running = tokio::spawn(async move { first.call("echo", json!({ "text": "first" })).await });
+    gate.arrival().await;
+
+    let refusal =
+        refused(second.call("echo", json!({ "text": "x" })).await, &[ErrorCode::ResourceUnavailable]);
+    assert!(refusal.retry_delay().is_some(), "the refusal does not say when to come again");
+
+    gate.open();
+    running.await.unwrap().unwrap();
+    gate.open();
+    second.call("echo", json!({ "text": "second" })).await.unwrap();
 }

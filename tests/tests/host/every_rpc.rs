@@ -3,7 +3,7 @@ use aesp_sdk::{
     Client, Credentials, Error, ErrorCode,
     v1::{self, Outcome},
 };
-use aesp_tests::{HOUR, World, descriptors::every_rpc};
+use aesp_tests::{HOUR, World, descriptors::every_rpc, until};
 use prost::Message;
 use prost_reflect::FieldDescriptor;
 
@@ -55,6 +55,33 @@ async fn nobody_reaches_anything_without_proof_of_who_they_are() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn a_request_without_any_authorization_reaches_nothing_and_is_counted() {
+    let world = World::new().await.unwrap();
+    let session = world.session().await.unwrap();
+    let bare = world.host.bare().await.unwrap();
+    let mut wrong = Vec::new();
+    for rpc in every_rpc().iter().filter(|rpc| !rpc.is_public()) {
+        let request = rpc.request(&mut |field| plausible(&world, session.id(), field));
+        match rpc.send_through(bare.clone(), request.encode_to_vec()).await {
+            Err(error) if UNAUTHENTICATED.contains(&error.code()) && error.remediation().is_some() => {}
+            other => wrong.push(format!("{}: {other:?}", rpc.path)),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // Nobody knows whose they were: they are counted in the platform's log.
+    let expected = every_rpc().iter().filter(|rpc| rpc.operation.access == Access::Authorized).count() as u64;
+    until("the refusals are recorded", async || {
+        let query = v1::QueryEventsRequest { action: "none".into(), ..Default::default() };
+        let found = world.administrator.audit().query_events(query).await?.into_inner();
+        let counted: u64 = found.events.iter().map(|event| event.count.max(1)).sum();
+        anyhow::ensure!(counted >= expected, "{counted} of {expected}");
+        Ok(())
+    })
+    .await
+    .unwrap();
 }
 
 /// What an account without roles hears: that it may not, or that there is no such thing for it.

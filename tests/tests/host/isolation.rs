@@ -1,6 +1,6 @@
 use aesp_proto::Access;
-use aesp_sdk::v1;
-use aesp_tests::{Contract, HOUR, Worker, World, descriptors::every_rpc, platform};
+use aesp_sdk::{Session, v1};
+use aesp_tests::{Certificate, Contract, HOUR, Tenant, Worker, World, descriptors::every_rpc, platform};
 use prost::Message;
 use prost_reflect::ReflectMessage;
 use serde_json::json;
@@ -103,6 +103,10 @@ async fn what_is_refused_to_another_tenant_succeeds_for_its_owner_and_is_recorde
         if !refused {
             wrong.push(format!("{} did it for another tenant", rpc.path));
         }
+        // These need a second node; see the tests of the cluster.
+        if rpc.path.ends_with("/DrainNode") || rpc.path.ends_with("/RemoveNode") {
+            continue;
+        }
         let (owner, principal) = owned.performer(&rpc.path).await;
         // A tool that runs at the agent leaves its intent; its end comes with the result.
         let local = rpc.path.ends_with("/AuthorizeToolCall");
@@ -117,21 +121,44 @@ async fn what_is_refused_to_another_tenant_succeeds_for_its_owner_and_is_recorde
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Two tenants that share a Runtime.
+struct Shared {
+    world: World,
+    globex: Tenant,
+    certificate: Certificate,
+}
+
+impl Shared {
+    async fn new() -> Self {
+        let world = World::new().await.unwrap();
+        let globex = platform::create_tenant(&world.administrator, "globex").await.unwrap();
+        globex.role("caller", &["*"]).await.unwrap();
+        globex.offer(Contract::new("whose")).await.unwrap();
+        world.acme.offer(Contract::new("whose")).await.unwrap();
+        let certificate = platform::register(&world.host, "shared", &[&world.acme, &globex]).await.unwrap();
+        Self { world, globex, certificate }
+    }
+
+    /// Starts the Runtime, which says whose a call is.
+    async fn runtime(&self) -> Worker {
+        let runtime = Worker::builder(&self.world.host, "shared", &self.certificate).unwrap();
+        let runtime = runtime.tool("whose", async |call, _| Ok(json!({ "tenant": call.tenant_id })));
+        Worker::start(runtime).await.unwrap()
+    }
+
+    /// Opens a session of the other tenant.
+    async fn theirs(&self) -> Session {
+        let visitor = self.globex.account("visitor", &["caller"]).await.unwrap();
+        visitor.client(&self.world.host).unwrap().session(HOUR).await.unwrap()
+    }
+}
+
 #[tokio::test]
 async fn two_tenants_share_a_runtime_and_an_invocation_id_and_never_meet() {
-    let world = World::new().await.unwrap();
-    let globex = platform::create_tenant(&world.administrator, "globex").await.unwrap();
-    globex.role("caller", &["*"]).await.unwrap();
-    globex.offer(Contract::new("whose")).await.unwrap();
-    world.acme.offer(Contract::new("whose")).await.unwrap();
-    let shared = platform::register(&world.host, "shared", &[&world.acme, &globex]).await.unwrap();
-    let runtime = Worker::builder(&world.host, "shared", &shared).unwrap();
-    let runtime = runtime.tool("whose", async |call, _| Ok(json!({ "tenant": call.tenant_id })));
-    let _worker = Worker::start(runtime).await.unwrap();
-    let ours = world.session().await.unwrap();
-    let theirs = globex.account("visitor", &["caller"]).await.unwrap().client(&world.host).unwrap();
-    let theirs = theirs.session(HOUR).await.unwrap();
-    for (session, tenant) in [(&ours, &world.acme), (&theirs, &globex)] {
+    let shared = Shared::new().await;
+    let _worker = shared.runtime().await;
+    let (ours, theirs) = (shared.world.session().await.unwrap(), shared.theirs().await);
+    for (session, tenant) in [(&ours, &shared.world.acme), (&theirs, &shared.globex)] {
         let result = session.call("whose", json!({})).with_invocation_id("same").await.unwrap();
         assert!(!result.replayed);
         assert_eq!(result.into_content().unwrap(), json!({ "tenant": tenant.id() }));
@@ -142,18 +169,11 @@ async fn two_tenants_share_a_runtime_and_an_invocation_id_and_never_meet() {
 
 #[tokio::test]
 async fn a_suspended_tenant_takes_no_runtime_away_from_another() {
-    let world = World::new().await.unwrap();
-    let globex = platform::create_tenant(&world.administrator, "globex").await.unwrap();
-    globex.role("caller", &["*"]).await.unwrap();
-    globex.offer(Contract::new("whose")).await.unwrap();
-    world.acme.offer(Contract::new("whose")).await.unwrap();
-    let shared = platform::register(&world.host, "shared", &[&world.acme, &globex]).await.unwrap();
-    let request = v1::SuspendTenantRequest { tenant_id: world.acme.id().into(), reason: "unpaid".into() };
-    world.administrator.tenants().suspend_tenant(request).await.unwrap();
-    let runtime = Worker::builder(&world.host, "shared", &shared).unwrap();
-    let runtime = runtime.tool("whose", async |call, _| Ok(json!({ "tenant": call.tenant_id })));
-    let _worker = Worker::start(runtime).await.unwrap();
-    let theirs = globex.account("visitor", &["caller"]).await.unwrap().client(&world.host).unwrap();
-    let result = theirs.session(HOUR).await.unwrap().call("whose", json!({})).await.unwrap();
-    assert_eq!(result.into_content().unwrap(), json!({ "tenant": globex.id() }));
+    let shared = Shared::new().await;
+    let tenant_id = shared.world.acme.id().to_owned();
+    let request = v1::SuspendTenantRequest { tenant_id, reason: "unpaid".into() };
+    shared.world.administrator.tenants().suspend_tenant(request).await.unwrap();
+    let _worker = shared.runtime().await;
+    let result = shared.theirs().await.call("whose", json!({})).await.unwrap();
+    assert_eq!(result.into_content().unwrap(), json!({ "tenant": shared.globex.id() }));
 }

@@ -336,6 +336,10 @@ impl Owned {
             "DeleteTenant" => {
                 v1::DeleteTenantRequest { tenant_id: spare, confirm_name: "spare".into() }.encode_to_vec()
             }
+            "GetClusterStatus" => v1::GetClusterStatusRequest {}.encode_to_vec(),
+            "RebalanceCluster" => v1::RebalanceClusterRequest {}.encode_to_vec(),
+            "DrainNode" => v1::DrainNodeRequest { node: "node-1".into() }.encode_to_vec(),
+            "RemoveNode" => v1::RemoveNodeRequest { node: "node-1".into() }.encode_to_vec(),
             "GetTenantUsage" => v1::GetTenantUsageRequest { tenant_id }.encode_to_vec(),
             other => panic!("nobody knows a right request of {other}: add one"),
         }
@@ -356,6 +360,8 @@ impl Owned {
             "RevokeRuntime",
             "DrainRuntime",
             "BindCertificate",
+            "GetClusterStatus",
+            "RebalanceCluster",
         ];
         if !platform.iter().any(|rpc| path.ends_with(&format!("/{rpc}"))) {
             return (&self.owner, self.account.principal.principal_id.clone());

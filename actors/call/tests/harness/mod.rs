@@ -1,10 +1,13 @@
 //! The pipeline on a store of the test's own, with a Runtime in memory that answers every call with its arguments.
-#![allow(dead_code, reason = "the test and the example each use a part")]
+#![expect(dead_code, reason = "the tests and the example each use a part")]
 #![expect(clippy::unwrap_used, reason = "helper of tests")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,14 +17,16 @@ use aesp_catalog::{Contract, Origin as ContractOrigin};
 use aesp_identity::{TokenOptions, Tokens};
 use aesp_policy::{Grant, Role};
 use aesp_proto::{
-    Clock, Entropy, Error, Result, SessionId, SystemClock, TenantId, Timestamp,
+    Clock, DispatchId, Entropy, Error, Result, SessionId, SystemClock, TenantId, Timestamp,
     v1::{
-        AnnounceRuntime, ContractDraft, ContractReference, Effects, FulfillTools, FunctionCall,
-        FunctionResult, InvokeRequest, InvokeResponse, PrincipalType, ResultStatus, Risk, RuntimeFrame,
-        ToolCall, ToolResult, host_frame::Frame as Host, runtime_frame::Frame,
+        AnnounceRuntime, AuthorizeToolCallRequest, AuthorizeToolCallResponse, ContractDraft,
+        ContractReference, Effects, FulfillTools, FunctionCall, FunctionResult, InvocationStatus,
+        InvokeRequest, InvokeResponse, LogToolResultRequest, LogToolResultResponse, PrincipalType,
+        ResultStatus, Risk, RuntimeFrame, ToolCall, ToolResult, host_frame::Frame as Host,
+        runtime_frame::Frame,
     },
 };
-use aesp_runtime::{Admission, Directory, PeerIdentity, Registration, RuntimeSlot, Runtimes, Wiring};
+use aesp_runtime::{Admission, Directory, PeerIdentity, Registration, Rights, RuntimeSlot, Runtimes, Wiring};
 use aesp_session::{NewSession, Origin, Sessions};
 use aesp_storage::{Store, Transaction};
 use aesp_supervision::Supervisor;
@@ -39,13 +44,23 @@ pub(crate) struct Pipeline {
     access: Authenticator,
     token: String,
     session: SessionId,
+    pub(crate) late: Arc<Late>,
+    pub(crate) shards: aesp_cluster::Ownership,
+    /// How many changes of rights the last hop has applied that the views have not.
+    pub(crate) ahead: Arc<AtomicU64>,
+    /// What the Runtime was given.
+    pub(crate) dispatches: Arc<Mutex<Vec<DispatchId>>>,
     _audit: aesp_audit::Duty,
 }
 
 impl Pipeline {
     /// Starts a node on an empty store, with the tools `read` and `write`, of which the latter has effects.
     pub(crate) async fn start(store: Store) -> Self {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        Self::start_at(store, Arc::new(SystemClock)).await
+    }
+
+    /// As [`Pipeline::start`], with a clock of the test's own.
+    pub(crate) async fn start_at(store: Store, clock: Arc<dyn Clock>) -> Self {
         let (entropy, now) = (Entropy::from_system(), clock.now());
         store.initialise().await.unwrap();
         let token = {
@@ -84,14 +99,16 @@ impl Pipeline {
         // Nothing is swept while a test counts.
         let options = aesp_session::Options { sweep_every: Duration::from_secs(3600), ..Default::default() };
         let sessions = Sessions::start(context, options).await.unwrap();
+        let (late, ahead) = (Arc::new(Late::default()), Arc::new(AtomicU64::new(0)));
         let runtimes = Runtimes::start(Wiring {
-            directory: Arc::new(Everything(views.clone())),
+            directory: Arc::new(Everything(views.clone(), Arc::clone(&ahead))),
             admission: Arc::new(Everybody),
-            late: Arc::new(Late::default()),
+            late: Arc::<Late>::clone(&late),
             recorder: recorder.clone(),
             supervisor,
             clock: clock.clone(),
             entropy: entropy.clone(),
+            lease: Arc::new(|| Duration::from_secs(2)),
             metrics: aesp_runtime::Metrics::new(&registry).unwrap(),
             options: aesp_runtime::Options::default(),
         });
@@ -99,17 +116,27 @@ impl Pipeline {
         let authenticator =
             Authenticator::new(store.clone(), tokens, views.clone(), recorder.clone(), clock.clone());
         let access = Access::new(views.clone(), authenticator.clone(), recorder, entropy, clock);
-        let parts = CallParts { access, tenants, sessions: sessions.clone(), runtimes, shards, store };
+        let parts = CallParts {
+            access,
+            tenants,
+            sessions: sessions.clone(),
+            runtimes,
+            shards: shards.clone(),
+            store,
+            calls_in_flight: 20_000,
+            may_act: Arc::new(|| true),
+        };
         let runtimes = parts.runtimes.clone();
         let calls = Calls::new(parts);
+        late.connect(calls.clone());
 
         let view = views.get(TENANT).await.unwrap();
         let new =
             NewSession { principal: principal.id, suggested: None, metadata: BTreeMap::new(), ttl: None };
         let session = sessions.create(&view.tenant, new, Origin::default()).await.unwrap().id;
-        connect(&runtimes).await;
+        let dispatches = connect(&runtimes).await;
         let token = token.reveal().to_owned();
-        Self { calls, access: authenticator, token, session, _audit: audit }
+        Self { calls, access: authenticator, token, session, late, shards, ahead, dispatches, _audit: audit }
     }
 
     /// Makes a call as a front door does: authenticates the token, then invokes.
@@ -128,6 +155,40 @@ impl Pipeline {
             ..InvokeRequest::default()
         };
         self.calls.invoke(caller, request).await
+    }
+
+    /// Asks for the permit of a tool that runs at the agent.
+    pub(crate) async fn authorize(&self, tool: &str) -> Result<AuthorizeToolCallResponse> {
+        let call =
+            FunctionCall { name: tool.into(), args_json: (&b"{}"[..]).into(), ..FunctionCall::default() };
+        let request = AuthorizeToolCallRequest {
+            session_id: self.session.to_string(),
+            call: Some(call),
+            ..AuthorizeToolCallRequest::default()
+        };
+        self.calls.authorize_local(self.caller().await?, request).await
+    }
+
+    /// Reports the result of a tool that ran at the agent for so long.
+    pub(crate) async fn log(&self, invocation: &str, took: Duration) -> Result<LogToolResultResponse> {
+        let result = FunctionResult {
+            status: ResultStatus::Success.into(),
+            content_json: (&b"{}"[..]).into(),
+            ..FunctionResult::default()
+        };
+        let request = LogToolResultRequest {
+            session_id: self.session.to_string(),
+            invocation_id: invocation.into(),
+            result: Some(result),
+            execution_time_ms: u64::try_from(took.as_millis()).unwrap(),
+            ..LogToolResultRequest::default()
+        };
+        self.calls.log_local(self.caller().await?, request).await
+    }
+
+    /// Returns what is known of a call.
+    pub(crate) async fn status(&self, invocation: &str) -> InvocationStatus {
+        self.calls.outcome(TENANT, self.session, invocation).await.unwrap().status()
     }
 
     async fn caller(&self) -> Result<Caller> {
@@ -182,8 +243,8 @@ async fn load_tokens(store: &Store) -> Arc<Tokens> {
     Arc::new(loaded.await.unwrap())
 }
 
-/// Connects the Runtime, and returns when it may be called.
-async fn connect(runtimes: &Runtimes) {
+/// Connects the Runtime, and returns when it may be called what it will have been given.
+async fn connect(runtimes: &Runtimes) -> Arc<Mutex<Vec<DispatchId>>> {
     let (sender, receiver) = mpsc::channel::<std::result::Result<RuntimeFrame, Status>>(65_536);
     let inbound =
         stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) });
@@ -205,13 +266,17 @@ async fn connect(runtimes: &Runtimes) {
         Some(Host::Fulfilled(answer)) => assert_eq!(answer.fulfilled.len(), 2, "{answer:?}"),
         other => panic!("{other:?}"),
     }
+    let given = Arc::new(Mutex::new(Vec::new()));
+    let dispatches = Arc::clone(&given);
     tokio::spawn(async move {
         while let Some(Ok(frame)) = frames.next().await {
             if let Some(Host::Call(call)) = frame.frame {
+                given.lock().unwrap().push(DispatchId::from_slice(&call.dispatch_id).unwrap());
                 sender.send(Ok(say(Frame::Result(answer(call))))).await.unwrap();
             }
         }
     });
+    dispatches
 }
 
 fn answer(call: ToolCall) -> ToolResult {
@@ -224,7 +289,7 @@ fn answer(call: ToolCall) -> ToolResult {
 }
 
 /// Lets the one Runtime fulfil whatever the tenant has.
-struct Everything(Views);
+struct Everything(Views, Arc<AtomicU64>);
 
 impl Directory for Everything {
     fn registration(&self, runtime_id: &str) -> Option<Arc<Registration>> {
@@ -251,6 +316,12 @@ impl Directory for Everything {
     ) -> std::result::Result<ContractReference, String> {
         let view = self.0.peek(tenant).ok_or("no view")?;
         Ok(view.catalog.find(name, version).ok_or("no contract")?.contract().reference())
+    }
+
+    fn rights(&self, tenant: TenantId) -> Option<Rights> {
+        let mut rights = self.0.peek(tenant)?.rights();
+        rights.tenant.0 += self.1.load(Ordering::SeqCst);
+        Some(rights)
     }
 
     fn contracts(&self, tenant: TenantId) -> Vec<ContractReference> {

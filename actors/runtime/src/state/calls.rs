@@ -160,7 +160,7 @@ impl<R> State<R> {
             Phase::Serving if dispatch.deadline <= now => Some(LostReason::DeadlineExceeded),
             // Ids are random; one that is open already was not minted for this attempt.
             Phase::Serving if self.calls.open.contains_key(&id) => Some(LostReason::Disconnected),
-            Phase::Serving => None,
+            Phase::Serving => self.withheld(&dispatch),
         };
         if let Some(reason) = refusal {
             self.calls.left += 1;
@@ -215,16 +215,37 @@ impl<R> State<R> {
             streaming: dispatch.streaming,
             tenant_id: dispatch.tenant.to_string(),
             session_id: dispatch.session.to_string(),
-            lease_remaining_ms: 0,
             depth: dispatch.depth,
         };
         self.send(HostFrame::Call(frame));
+    }
+
+    /// Tells why this node may not send the call at this moment.
+    ///
+    /// INVARIANT R1: the last hop. What was permitted before rights changed here, at this node or another, is decided anew.
+    fn withheld(&self, dispatch: &Dispatch) -> Option<LostReason> {
+        if (self.lease)().is_zero() {
+            return Some(LostReason::NoLease);
+        }
+        let applied = self.directory.rights(dispatch.tenant);
+        let is_current = applied.is_some_and(|applied| dispatch.rights.cover(&applied));
+        (!is_current).then_some(LostReason::Stale)
     }
 
     /// Sends what waits, as far as credits go.
     pub(super) fn pump(&mut self, now: Instant) {
         while self.phase == Phase::Serving && self.calls.can_send() {
             let Some(id) = self.calls.queue.pop() else { return };
+            let withheld = match self.calls.open.get(&id) {
+                Some(Call { place: Place::Waits(_, dispatch), .. }) => self.withheld(dispatch),
+                _ => None,
+            };
+            if let Some(reason) = withheld {
+                if let Some(Call { reply: Some(reply), .. }) = self.calls.remove(id) {
+                    self.effects.push(end(id, reply, lost(false, reason, None)));
+                }
+                continue;
+            }
             let Some(call) = self.calls.open.get_mut(&id) else { continue };
             if let Place::Waits(_, dispatch) = std::mem::replace(&mut call.place, Place::Sent) {
                 self.send_call(now, *dispatch);

@@ -29,9 +29,19 @@ pub(crate) enum Event<R> {
     Admitted(Result<(), Error>),
     /// Registrations, contracts or tenants may have changed.
     Recheck,
-    Drain(String, Duration),
+    Drain(Farewell),
     Close(Error),
     Disconnected,
+}
+
+/// How a Runtime is told to leave.
+#[derive(Clone, Debug)]
+pub(crate) struct Farewell {
+    pub(crate) reason: String,
+    /// After this time the connection is closed.
+    pub(crate) grace: Duration,
+    /// Whether it gets calls until it says that it drains, or half the grace is over.
+    pub(crate) serve: bool,
 }
 
 /// What a connection does.

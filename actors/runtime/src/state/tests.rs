@@ -11,10 +11,12 @@ use aesp_proto::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Effect, Event, Limits, PROBE, Phase, State};
+use super::{Effect, Event, Farewell, Limits, PROBE, Phase, State};
 use crate::{
     Failure, Lost, LostReason, Options, Update,
-    testing::{FakeDirectory, announcement, chunk, dispatch, dispatch_id, fulfil, peer, result, tenant},
+    testing::{
+        FakeDirectory, announcement, chunk, dispatch, dispatch_id, fulfil, lease, peer, result, tenant,
+    },
 };
 
 pub(super) fn limits() -> Limits {
@@ -32,7 +34,7 @@ pub(super) fn serving(directory: &Arc<FakeDirectory>, credits: u32, now: Instant
 }
 
 fn fresh(directory: &Arc<FakeDirectory>, now: Instant) -> State<u64> {
-    State::new(ConnectionId::from_bytes([1; 16]), peer(), directory.clone(), limits(), now)
+    State::new(ConnectionId::from_bytes([1; 16]), peer(), directory.clone(), lease(), limits(), now)
 }
 
 fn closed_with(effects: &[Effect<u64>]) -> Option<ErrorCode> {
@@ -352,10 +354,71 @@ fn a_draining_runtime_gets_nothing_new_and_finishes_what_it_has() {
     let done = state.step(now, Event::Frame(Frame::Result(result(dispatch_id(1), b"1"))));
     assert!(matches!(ends(done)[..], [(_, Update::Result(_))]));
 
-    let effects = state.step(now, Event::Drain("shutdown".to_owned(), Duration::from_secs(2)));
+    let effects = state.step(now, Event::Drain(farewell(true)));
     assert!(matches!(frames(effects)[..], [Host::GoAway(_)]));
     let until = now + Duration::from_secs(2);
     assert_eq!(closed_with(&state.step(until, Event::Tick)), Some(ErrorCode::ServiceUnavailable));
+}
+
+fn farewell(serve: bool) -> Farewell {
+    Farewell { reason: "shutdown".to_owned(), grace: Duration::from_secs(2), serve }
+}
+
+#[test]
+fn one_that_is_asked_to_leave_serves_until_it_drains_or_half_the_grace_is_over() {
+    let now = Instant::now();
+    let second = Duration::from_secs(1);
+    let mut state = serving(&FakeDirectory::new(), 1, now);
+    give(&mut state, now, 1, 1);
+    assert!(matches!(frames(state.step(now, Event::Drain(farewell(true))))[..], [Host::GoAway(_)]));
+    assert!(state.is_leaving() && state.phase() == Phase::Serving);
+    assert!(ends(give(&mut state, now, 2, 1)).is_empty(), "it may wait for a credit still");
+    assert_eq!(state.next_wake(), Some(now + second));
+    let half = state.step(now + second, Event::Tick);
+    assert!(half.iter().any(|effect| matches!(effect, Effect::Offers(_))));
+    assert_eq!(ends(half), [(dispatch_id(2), lost(false, LostReason::Draining))]);
+    let done = state.step(now + second, Event::Frame(Frame::Result(result(dispatch_id(1), b"1"))));
+    assert!(matches!(ends(done)[..], [(_, Update::Result(_))]), "what it has is finished");
+    assert_eq!(closed_with(&state.step(now + second * 2, Event::Tick)), Some(ErrorCode::ServiceUnavailable));
+
+    let mut older = serving(&FakeDirectory::new(), 1, now);
+    let effects = older.step(now, Event::Drain(farewell(false)));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Offers(_))), "it gets nothing more");
+    assert_eq!(ends(give(&mut older, now, 1, 1)), [(dispatch_id(1), lost(false, LostReason::Draining))]);
+}
+
+#[test]
+fn nothing_is_sent_on_an_old_permit_or_without_a_lease() {
+    let now = Instant::now();
+    let directory = FakeDirectory::new();
+    let mut state = serving(&directory, 1, now);
+    give(&mut state, now, 1, 1);
+    give(&mut state, now, 2, 1);
+    directory.change(|inner| inner.rights.tenant.0 = 1);
+    assert_eq!(ends(give(&mut state, now, 3, 1)), [(dispatch_id(3), lost(false, LostReason::Stale))]);
+    let done = state.step(now, Event::Frame(Frame::Result(result(dispatch_id(1), b"1"))));
+    let waited = (dispatch_id(2), lost(false, LostReason::Stale));
+    assert!(ends(done).contains(&waited), "what waited is looked at when its turn comes");
+    let mut renewed = dispatch(4, 1);
+    renewed.rights.tenant.0 = 2;
+    let sent = frames(state.step(now, Event::Dispatch(Box::new(renewed), 4)));
+    assert!(matches!(sent[..], [Host::Call(_)]), "a permit may be newer than what this node knows");
+
+    let left = Arc::new(std::sync::atomic::AtomicU64::new(1));
+    let lease = Arc::clone(&left);
+    let lease: crate::RemainingLease =
+        Arc::new(move || Duration::from_secs(lease.load(std::sync::atomic::Ordering::SeqCst)));
+    let id = ConnectionId::from_bytes([1; 16]);
+    let mut state = State::new(id, peer(), FakeDirectory::new(), lease, limits(), now);
+    state.step(now, Event::Frame(Frame::Announce(announcement(1))));
+    state.step(now, Event::Admitted(Ok(())));
+    state.step(now, Event::Frame(Frame::Fulfill(fulfil(&["git_log"]))));
+    give(&mut state, now, 1, 1);
+    give(&mut state, now, 2, 1);
+    left.store(0, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(ends(give(&mut state, now, 3, 1)), [(dispatch_id(3), lost(false, LostReason::NoLease))]);
+    let done = state.step(now, Event::Frame(Frame::Result(result(dispatch_id(1), b"1"))));
+    assert!(ends(done).contains(&(dispatch_id(2), lost(false, LostReason::NoLease))));
 }
 
 #[test]

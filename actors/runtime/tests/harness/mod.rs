@@ -1,18 +1,19 @@
 //! A Host's side with in-memory streams, and a Runtime that does as the test says.
-#![allow(dead_code, reason = "tests and the example each use a part")]
 #![expect(clippy::unwrap_used, reason = "a test")]
+#![allow(dead_code, reason = "each of the tests that share it uses its part")]
 
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use aesp_audit::Recorder;
 use aesp_proto::{
-    DispatchId, Entropy, Error, ErrorCode, Result, SessionId, SystemClock, TenantId, Timestamp,
+    DispatchId, Entropy, Error, ErrorCode, Incarnation, Result, Revision, SessionId, SystemClock, TenantId,
+    Timestamp,
     v1::{
         AnnounceRuntime, ContractDraft, ContractReference, FulfillTools, FulfillToolsResponse,
         FunctionResult, HostFrame, ResultStatus, RuntimeFrame, ToolCall, ToolResult,
@@ -21,7 +22,7 @@ use aesp_proto::{
 };
 use aesp_runtime::{
     Admission, Directory, Dispatch, HostFrames, LateResults, Metrics, Options, PeerIdentity, Priority,
-    Registration, RuntimeSlot, Runtimes, Settled, Wiring,
+    Registration, Rights, RuntimeSlot, Runtimes, Settled, Wiring,
 };
 use aesp_storage::{Kind, Range, Store, row_key};
 use aesp_supervision::Supervisor;
@@ -45,6 +46,8 @@ pub(crate) fn tenant(n: u8) -> TenantId {
 pub(crate) struct Snapshots {
     pub(crate) revoked: AtomicBool,
     pub(crate) retired: AtomicBool,
+    /// Of the rights that this node has applied.
+    pub(crate) revision: AtomicU64,
 }
 
 impl Directory for Snapshots {
@@ -71,6 +74,10 @@ impl Directory for Snapshots {
         }
         let version = version.unwrap_or("1.0.0").to_owned();
         Ok(ContractReference { name: name.to_owned(), version, digest: Vec::new() })
+    }
+
+    fn rights(&self, _: TenantId) -> Option<Rights> {
+        Some(Rights { tenant: Revision(self.revision.load(Ordering::SeqCst)), ..Rights::default() })
     }
 
     fn contracts(&self, _: TenantId) -> Vec<ContractReference> {
@@ -118,17 +125,26 @@ pub(crate) struct Ledger {
     pub(crate) never: Mutex<Vec<DispatchId>>,
     /// Whether results can't be settled at the moment.
     pub(crate) later: AtomicBool,
+    /// Who owns every session, if another node does.
+    pub(crate) owner: Mutex<Option<Incarnation>>,
 }
 
 #[async_trait]
 impl LateResults for Ledger {
     async fn settle(&self, identity: &str, dispatch: DispatchId, _: ToolResult) -> Settled {
+        if let Some(owner) = *self.owner.lock().unwrap() {
+            return Settled::Elsewhere(owner);
+        }
         self.settled.lock().unwrap().push((identity.to_owned(), dispatch));
         if self.later.load(Ordering::SeqCst) { Settled::Later } else { Settled::Recorded }
     }
 
-    async fn never_received(&self, _: &str, dispatch: DispatchId) {
+    async fn never_received(&self, _: &str, dispatch: DispatchId) -> Settled {
+        if let Some(owner) = *self.owner.lock().unwrap() {
+            return Settled::Elsewhere(owner);
+        }
         self.never.lock().unwrap().push(dispatch);
+        Settled::Recorded
     }
 }
 
@@ -137,6 +153,8 @@ pub(crate) struct Node {
     pub(crate) directory: Arc<Snapshots>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) slots: Arc<AtomicUsize>,
+    /// What is left of the lease, in milliseconds.
+    pub(crate) lease_ms: Arc<AtomicU64>,
     pub(crate) store: Store,
     pub(crate) entropy: Entropy,
     pub(crate) registry: prometheus::Registry,
@@ -165,6 +183,8 @@ impl Node {
             let created: Result<(), aesp_storage::Error> = created.await;
             created.unwrap();
         }
+        let lease_ms = Arc::new(AtomicU64::new(2_000));
+        let left = Arc::clone(&lease_ms);
         let wiring = Wiring {
             directory: directory.clone(),
             admission: Arc::new(Quota { limit, used: Arc::clone(&slots) }),
@@ -173,31 +193,48 @@ impl Node {
             supervisor: Supervisor::root("test", supervision).await.unwrap(),
             clock: Arc::new(SystemClock),
             entropy: entropy.clone(),
+            lease: Arc::new(move || Duration::from_millis(left.load(Ordering::SeqCst))),
             metrics: Metrics::new(&registry).unwrap(),
             options,
         };
         let runtimes = Runtimes::start(wiring).await.unwrap();
-        Self { runtimes, directory, ledger, slots, store, entropy, registry, _duty: duty }
+        Self { runtimes, directory, ledger, slots, lease_ms, store, entropy, registry, _duty: duty }
+    }
+
+    /// Connects a Runtime that serves only tenant 1, as one must that registers tools.
+    pub(crate) async fn of_one_tenant(&self, runtime_id: &str) -> Runtime {
+        let announcement =
+            AnnounceRuntime { tenant_id: tenant(1).to_string(), ..announcement(runtime_id, 4) };
+        let mut runtime = self.announce_as(announcement).await;
+        assert!(matches!(runtime.next().await, Host::Announced(_)));
+        runtime
+    }
+
+    /// Connects another process of a Runtime that fulfils `echo`.
+    pub(crate) async fn replica(&self, runtime_id: &str, instance: &str) -> Runtime {
+        let metadata = [("instance".to_owned(), instance.to_owned())].into();
+        let announcement = AnnounceRuntime { metadata, ..announcement(runtime_id, 4) };
+        let mut runtime = self.announce_as(announcement).await;
+        assert!(matches!(runtime.next().await, Host::Announced(_)));
+        assert_eq!(runtime.fulfil("echo").await.fulfilled, ["echo"]);
+        runtime
     }
 
     /// Connects and announces a Runtime, but offers nothing.
     pub(crate) async fn announce(&self, runtime_id: &str, credits: u32) -> Runtime {
+        self.announce_as(announcement(runtime_id, credits)).await
+    }
+
+    async fn announce_as(&self, announcement: AnnounceRuntime) -> Runtime {
         let (sender, receiver) = mpsc::channel(8192);
         let inbound = stream::unfold(receiver, |mut receiver| async move {
             let item = receiver.recv().await?;
             Some((item, receiver))
         });
-        let identities = vec![format!("spiffe://test/{runtime_id}")];
+        let identities = vec![format!("spiffe://test/{}", announcement.runtime_id)];
         let peer = PeerIdentity { identities, address: None };
         let frames = self.runtimes.connect(peer, inbound).await.unwrap();
         let runtime = Runtime { sender, frames };
-        let announcement = AnnounceRuntime {
-            runtime_id: runtime_id.to_owned(),
-            protocol_version: "1.0".to_owned(),
-            initial_credits: credits,
-            metadata: [("instance".to_owned(), "one".to_owned())].into(),
-            ..AnnounceRuntime::default()
-        };
         runtime.send(Frame::Announce(announcement)).await;
         runtime
     }
@@ -225,6 +262,7 @@ impl Node {
             depth: 1,
             priority: Priority::Normal,
             development: false,
+            rights: Rights::default(),
         }
     }
 
@@ -305,6 +343,16 @@ impl Runtime {
                 Err(status) => return Error::from_status(&status),
             }
         }
+    }
+}
+
+fn announcement(runtime_id: &str, credits: u32) -> AnnounceRuntime {
+    AnnounceRuntime {
+        runtime_id: runtime_id.to_owned(),
+        protocol_version: "1.0".to_owned(),
+        initial_credits: credits,
+        metadata: [("instance".to_owned(), "one".to_owned())].into(),
+        ..AnnounceRuntime::default()
     }
 }
 

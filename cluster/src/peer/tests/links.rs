@@ -36,7 +36,7 @@ async fn thousands_of_requests_at_once_each_get_their_own_answer() {
     timeout(DEADLINE, join_all((0..5_000).map(ask))).await.expect("all are answered");
     let metrics = nodes[0].metrics();
     let (frames, batches) = (metrics["aesp_peer_sent_frames_total"], metrics["aesp_peer_sent_batches_total"]);
-    assert!(frames >= 5_000.0 && batches < frames / 10.0, "{frames} frames travelled in {batches} batches");
+    assert!(frames >= 5_000.0 && batches < frames / 3.0, "{frames} frames travelled in {batches} batches");
     eventually("nothing runs any more", || nodes[1].service.running.load(Ordering::SeqCst) == 0).await;
 }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use aesp_proto::{
     Error, ErrorCode,
-    v1::{GoAway, Heartbeat, ToolResult, host_frame, runtime_frame},
+    v1::{CancelCall, GoAway, Heartbeat, ToolResult, host_frame, runtime_frame},
 };
 use aesp_sdk::{Runtime, RuntimeState, ToolFailure};
 use serde_json::json;
@@ -182,6 +182,82 @@ async fn a_silent_host_gets_no_work_done_before_a_fresh_heartbeat() {
 }
 
 #[tokio::test]
+async fn a_node_without_its_lease_gets_no_work_done() {
+    let pki = Pki::new();
+    let mut stub = Stub::start(&pki).await;
+    let (_handle, _run) = start(builder(&pki).endpoint(stub.endpoint()));
+    let mut host = stub.runtime().await;
+    host.lease_remaining_ms = Some(5_000);
+    host.welcome(60_000, 250).await;
+    host.call(1, "echo", &json!(1));
+    assert_eq!(content(&host.result().await), json!(1));
+    host.lease_remaining_ms = Some(0);
+    host.call(2, "echo", &json!(2));
+    assert_eq!(failure(&host.result().await).kind(), ToolFailure::UNAVAILABLE);
+
+    // It has one again, and answers the question that the Runtime asked at once.
+    host.lease_remaining_ms = Some(5_000);
+    host.answers_heartbeats = false;
+    let Some(runtime_frame::Frame::Heartbeat(asked)) = host.next().await else { panic!("no heartbeat") };
+    host.send(host_frame::Frame::Heartbeat(asked));
+    host.answers_heartbeats = true;
+    host.call(3, "echo", &json!(3));
+    assert_eq!(content(&host.result().await), json!(3));
+
+    // A frame that came with almost nothing left, and then silence for longer than that.
+    host.lease_remaining_ms = Some(1);
+    host.answers_heartbeats = false;
+    host.send(host_frame::Frame::Heartbeat(Heartbeat { sequence: 1, sent_at_ms: 0 }));
+    loop {
+        match host.next().await {
+            Some(runtime_frame::Frame::Heartbeat(beat)) if beat.sequence == 1 => break,
+            Some(_) => {}
+            None => panic!("ended"),
+        }
+    }
+    host.lease_remaining_ms = Some(5_000);
+    // The silence is what is tested.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    host.call(4, "echo", &json!(4));
+    let result = loop {
+        match host.next().await {
+            Some(runtime_frame::Frame::Result(result)) => break result,
+            Some(runtime_frame::Frame::Heartbeat(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(failure(&result).kind(), ToolFailure::UNAVAILABLE, "the sender may have been frozen");
+
+    // One that only was slow answers, and the call that was held begins; one that was cancelled meanwhile does not.
+    host.lease_remaining_ms = Some(1);
+    host.send(host_frame::Frame::Heartbeat(Heartbeat { sequence: 2, sent_at_ms: 0 }));
+    loop {
+        match host.next().await {
+            Some(runtime_frame::Frame::Heartbeat(beat)) if beat.sequence == 2 => break,
+            Some(runtime_frame::Frame::Heartbeat(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    host.lease_remaining_ms = Some(5_000);
+    host.call(5, "echo", &json!(5));
+    host.call(6, "echo", &json!(6));
+    host.send(host_frame::Frame::Cancel(CancelCall { dispatch_id: vec![6; 16], reason: "test".into() }));
+    let mut results = Vec::new();
+    while results.len() < 2 {
+        match host.next().await {
+            // Every question is answered; that which was asked after the silence counts.
+            Some(runtime_frame::Frame::Heartbeat(beat)) => host.send(host_frame::Frame::Heartbeat(beat)),
+            Some(runtime_frame::Frame::Result(result)) => results.push(result),
+            other => panic!("{other:?}"),
+        }
+    }
+    results.sort_by_key(|result| result.dispatch_id.clone());
+    assert_eq!(content(&results[0]), json!(5));
+    assert_eq!(failure(&results[1]).kind(), ToolFailure::CANCELLED);
+}
+
+#[tokio::test]
 async fn asked_to_go_away_it_is_elsewhere_before_it_leaves() {
     let pki = Pki::new();
     let mut first = Stub::start(&pki).await;
@@ -201,16 +277,25 @@ async fn asked_to_go_away_it_is_elsewhere_before_it_leaves() {
     old.welcome(0, 0).await;
     old.call(1, "slow", &json!(1));
     old.send(host_frame::Frame::GoAway(GoAway { reason: "shutdown".into(), grace_ms: 60_000 }));
-    let Some(runtime_frame::Frame::Draining(_)) = old.next().await else { panic!("not draining") };
 
     let mut new = second.runtime().await;
-    new.welcome(0, 0).await;
+    new.accept(0, 0).await;
+    let offered = new.offer().await;
+    old.call(3, "echo", &json!(3));
+    assert_eq!(
+        content(&old.result().await),
+        json!(3),
+        "it serves as long as the other node lets it do nothing"
+    );
+    new.fulfilled(&offered, &[]);
+    let Some(runtime_frame::Frame::Draining(_)) = old.next().await else { panic!("not draining") };
     new.call(2, "echo", &json!(2));
     assert_eq!(content(&new.result().await), json!(2));
     release.notify_one();
     let result = old.result().await;
     assert_eq!(content(&result), json!(1), "the result goes where the call came from");
     old.acknowledge(&result);
+    old.acknowledge(&ToolResult { dispatch_id: vec![3; 16], ..result.clone() });
     assert!(old.next().await.is_none(), "then it leaves");
 }
 

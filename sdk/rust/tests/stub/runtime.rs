@@ -18,8 +18,12 @@ impl RuntimeService for Runtimes {
 
     async fn connect(&self, request: Request<Streaming<RuntimeFrame>>) -> Result<Response<Frames>, Status> {
         let (sender, frames) = mpsc::unbounded_channel();
-        let peer =
-            RuntimePeer { incoming: request.into_inner(), outgoing: Some(sender), answers_heartbeats: true };
+        let peer = RuntimePeer {
+            incoming: request.into_inner(),
+            outgoing: Some(sender),
+            answers_heartbeats: true,
+            lease_remaining_ms: None,
+        };
         self.0.send(peer).map_err(|_| Status::unavailable("the stub is gone"))?;
         Ok(Response::new(Box::pin(UnboundedReceiverStream::new(frames))))
     }
@@ -30,6 +34,8 @@ pub struct RuntimePeer {
     incoming: Streaming<RuntimeFrame>,
     outgoing: Option<mpsc::UnboundedSender<Result<HostFrame, Status>>>,
     pub answers_heartbeats: bool,
+    /// What frames say.
+    pub lease_remaining_ms: Option<u32>,
 }
 
 impl RuntimePeer {
@@ -48,7 +54,10 @@ impl RuntimePeer {
 
     pub fn send(&self, frame: host_frame::Frame) {
         if let Some(outgoing) = &self.outgoing {
-            drop(outgoing.send(Ok(HostFrame { frame: Some(frame) })));
+            drop(
+                outgoing
+                    .send(Ok(HostFrame { frame: Some(frame), lease_remaining_ms: self.lease_remaining_ms })),
+            );
         }
     }
 

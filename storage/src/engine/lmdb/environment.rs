@@ -1,5 +1,5 @@
 use std::{
-    fs::{DirBuilder, OpenOptions},
+    fs::{DirBuilder, File, OpenOptions},
     io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
@@ -7,7 +7,7 @@ use std::{
 
 use heed::{CommitOrAbort, EnvOpenOptions, MdbError, WithoutTls, types};
 
-use super::LmdbOptions;
+use super::{LmdbOptions, disk::Disk};
 use crate::Error;
 
 pub(super) type Env = heed::Env<WithoutTls>;
@@ -17,8 +17,9 @@ pub(super) type Rows = heed::Database<'static, types::Bytes, types::Bytes>;
 pub(super) struct Environment {
     pub(super) env: Env,
     pub(super) rows: Rows,
-    /// How much may be in use before only removals and revocations are taken.
-    pub(super) soft_limit_bytes: usize,
+    /// How much of the map may be in use before only removals and revocations are taken.
+    soft_limit_bytes: usize,
+    pub(super) disk: Disk,
 }
 
 /// Tells our environments from others', and the form of what is in it.
@@ -33,7 +34,14 @@ impl Environment {
         // A dead process keeps the pages that it was reading from being used again.
         env.clear_stale_readers()?;
         let reserve_bytes = (options.map_size_bytes / 8).clamp(MIN_RESERVE_BYTES, MAX_RESERVE_BYTES);
-        Ok(Self { env, rows, soft_limit_bytes: options.map_size_bytes.saturating_sub(reserve_bytes) })
+        let disk = Disk::open(&path.join(DATA_FILE), reserve_bytes as u64, options.map_size_bytes as u64)?;
+        let soft_limit_bytes = options.map_size_bytes.saturating_sub(reserve_bytes);
+        Ok(Self { env, rows, soft_limit_bytes, disk })
+    }
+
+    /// Tells whether so much may be in use with the reserve left untouched, in the map and on the disk.
+    pub(super) fn has_room(&self, needed_bytes: usize) -> bool {
+        needed_bytes <= self.soft_limit_bytes && self.disk.has_room(needed_bytes as u64)
     }
 
     /// Returns how many bytes the pages in use take, as this transaction sees them.
@@ -93,7 +101,16 @@ fn rows(env: &Env, path: &Path) -> Result<Rows, heed::Error> {
         })?;
         return created.commit().ok_or(MdbError::NotFound.into());
     }
-    let repaired = repair_length(env, path)?;
+    let cut_off_at = repair_length(env, path)?;
+    let opened = open_rows(env, cut_off_at.is_some());
+    if let (Err(_), Some(length)) = (&opened, cut_off_at) {
+        // What is damaged is left as it was found.
+        set_length(env, path, length)?;
+    }
+    opened
+}
+
+fn open_rows(env: &Env, look_through: bool) -> Result<Rows, heed::Error> {
     let txn = env.read_txn()?;
     let rows: Option<Rows> = env
         .open_databases_and_commit(txn, |open, txn| {
@@ -102,7 +119,7 @@ fn rows(env: &Env, path: &Path) -> Result<Rows, heed::Error> {
         .commit()
         .flatten();
     let rows = rows.ok_or(heed::Error::Mdb(MdbError::Incompatible))?;
-    if repaired {
+    if look_through {
         // What was cut off reads as zeros now. If a page of the tree is among it, the walk finds it.
         let txn = env.read_txn()?;
         for row in rows.iter(&txn)? {
@@ -113,19 +130,31 @@ fn rows(env: &Env, path: &Path) -> Result<Rows, heed::Error> {
 }
 
 /// Makes the file as long as the environment says, so that what was cut off can be found and doesn't kill the process.
-/// Pages at the end that were never written are legitimately missing. Tells whether any were.
-fn repair_length(env: &Env, path: &Path) -> Result<bool, heed::Error> {
+/// Pages at the end that were never written are legitimately missing. Returns how long it was if any were.
+fn repair_length(env: &Env, path: &Path) -> Result<Option<u64>, heed::Error> {
     // Under the write lock, so that no other process makes the file longer in between.
     let txn = env.write_txn()?;
-    let file = OpenOptions::new().read(true).write(true).open(path.join(DATA_FILE))?;
+    let file = data_file(path)?;
     let page_bytes = env.unnamed_database_stat().page_size as u64;
     let expected = (env.info().last_page_number as u64 + 1) * page_bytes;
-    let short = file.metadata()?.len() < expected;
+    let length = file.metadata()?.len();
+    let short = length < expected;
     if short {
         file.set_len(expected)?;
     }
     txn.abort();
-    Ok(short)
+    Ok(short.then_some(length))
+}
+
+fn set_length(env: &Env, path: &Path, length: u64) -> Result<(), heed::Error> {
+    let txn = env.write_txn()?;
+    data_file(path)?.set_len(length)?;
+    txn.abort();
+    Ok(())
+}
+
+fn data_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(path.join(DATA_FILE))
 }
 
 /// Says what a failure of LMDB means for the caller.

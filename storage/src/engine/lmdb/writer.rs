@@ -171,9 +171,14 @@ fn write_together(
         return Ok(());
     }
     if let Err(error) = txn.commit() {
+        // LMDB has one writer: while its newest transaction is older than this one, this one was not written.
+        let landed = environment.env.info().last_txn_id as u64 >= version;
         return match explain(error) {
             // The pages did not fit, so the commit did not happen.
             Error::Full => Err((Error::Full, accepted)),
+            // A write that a full disk cuts short is an input/output error to LMDB.
+            _ if !landed && environment.disk.is_full() => Err((Error::Full, accepted)),
+            error if !landed => Err((error, accepted)),
             error => {
                 tracing::error!(%error, "commit of the store failed");
                 accepted.into_iter().for_each(|job| answer(job, Err(Error::CommitUnknown)));
@@ -208,7 +213,7 @@ fn write(
     }
     if !commit.use_reserve {
         let used = environment.used_bytes(txn).map_err(Refusal::Together)?;
-        if used + growth_bytes(&commit.mutations) > environment.soft_limit_bytes {
+        if !environment.has_room(used + growth_bytes(&commit.mutations)) {
             return Err(Refusal::Alone(Error::Full));
         }
     }

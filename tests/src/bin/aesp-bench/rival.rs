@@ -28,6 +28,10 @@ struct NoDrain;
 
 #[async_trait::async_trait]
 impl Drain for NoDrain {
+    async fn hand_over(&self) {}
+
+    async fn leave(&self) {}
+
     async fn send_runtimes_away(&self, _: Duration) {}
     async fn finish_calls(&self) {}
     async fn close(&self) {}
@@ -46,6 +50,8 @@ pub(crate) async fn serve(config: PathBuf) -> anyhow::Result<()> {
         jwks: Arc::new(String::new),
         ready: Arc::new(|| Ok(())),
         registry: prometheus::Registry::new(),
+        peers: None,
+        lost: Box::pin(std::future::pending()),
         drain: Box::new(NoDrain),
         refused: Arc::new(|_, _| ()),
     };

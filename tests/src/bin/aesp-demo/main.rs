@@ -1,4 +1,4 @@
-//! The demonstration: one Host, two tenants, real MCP servers, and an agent that is let through, refused, cut off and told.
+//! The demonstration: one Host of three nodes, two tenants, real MCP servers, and an agent that is let through, refused, cut off and told.
 
 mod bridges;
 mod report;

@@ -1,7 +1,7 @@
 use std::{fs, path::Path, time::Duration};
 
-use aesp_sdk::{Session, v1::Effects};
-use aesp_tests::{Account, Contract, Host, Process, Tenant, Worker, object, platform};
+use aesp_sdk::{Credentials, Session, v1::Effects};
+use aesp_tests::{Account, Contract, Host, Process, Site, Tenant, Worker, balanced, object, platform};
 use anyhow::{Context, ensure};
 use serde_json::json;
 use tokio::{process::Command, time::Instant};
@@ -27,7 +27,11 @@ const READS: [&str; 8] = [
 
 /// The Host, its tenants, Runtimes and agents.
 pub(crate) struct Stage {
+    /// The node that people and Runtimes are sent to.
     pub(crate) host: Host,
+    /// The node that owns the agent's session; it is killed.
+    pub(crate) owner: Host,
+    third: Host,
     pub(crate) repository: String,
     pub(crate) acme: Tenant,
     pub(crate) globex: Tenant,
@@ -41,9 +45,15 @@ pub(crate) struct Stage {
 impl Stage {
     pub(crate) async fn set(report: &mut Report) -> anyhow::Result<Self> {
         let begun = Instant::now();
-        let host = Host::start().await?;
-        say(&format!("Host   {}  (process of its own, folder {})", host.url(), host.folder().display()));
+        let site = Site::cluster(Vec::new()).await?;
+        let (host, owner) = (site.node("n1").await?, site.node("n2").await?);
+        let third = site.node("n3").await?;
+        say(&format!("Host   three nodes on one store, in {}", site.folder().display()));
+        for node in [&host, &owner, &third] {
+            say(&format!("       {}  {}  (process of its own)", node.name().unwrap_or_default(), node.url()));
+        }
         let administrator = host.administrator()?;
+        balanced(&administrator, 3).await?;
         let acme = platform::create_tenant(&administrator, "acme").await?;
         let globex = platform::create_tenant(&administrator, "globex").await?;
         let repository = repository()?;
@@ -74,7 +84,9 @@ impl Stage {
         acme.role("reader", &granted.iter().map(String::as_str).collect::<Vec<_>>()).await?;
         acme.role("reporter", &["tool:prepare_report"]).await?;
         let agent = acme.account("assistant", &["reader", "reporter"]).await?;
-        let session = agent.client(&host)?.session(HOUR).await?;
+        // A session is born at the node that is asked for it; the others know it, too.
+        let key = Credentials::ApiKey(agent.api_key.as_str().into());
+        let session = site.client(&[&owner, &host, &third], key)?.session(HOUR).await?;
         globex.role("caller", &["*"]).await?;
         let stranger = globex.account("visitor", &["caller"]).await?.client(&host)?.session(HOUR).await?;
         let shown = vec![
@@ -85,8 +97,8 @@ impl Stage {
             "account assistant of acme may read; account visitor of globex may call all that globex has"
                 .into(),
         ];
-        report.step("Host, tenants, contracts, Runtimes", begun, Ok(shown));
-        Ok(Self { host, repository, acme, globex, agent, session, stranger, bridges, worker })
+        report.step("three nodes, tenants, contracts, Runtimes", begun, Ok(shown));
+        Ok(Self { host, owner, third, repository, acme, globex, agent, session, stranger, bridges, worker })
     }
 
     /// Ends the processes in order.
@@ -97,8 +109,11 @@ impl Stage {
                 say(&format!("a bridge did not stop: {error:#}"));
             }
         }
-        if let Err(error) = self.host.process().stop().await {
-            say(&format!("the Host did not stop: {error:#}"));
+        // The owner may have been killed by the demonstration.
+        for node in [&mut self.owner, &mut self.third, &mut self.host] {
+            if let Err(error) = node.process().stop().await {
+                say(&format!("a node did not stop: {error:#}"));
+            }
         }
     }
 }

@@ -1,11 +1,14 @@
+use std::time::Duration;
+
 use aesp_sdk::{
     CallResult, Error, ErrorCode, Session,
     v1::{ListRuntimesRequest, QueryEventsRequest},
 };
-use aesp_tests::{soon, until};
+use aesp_tests::{balanced, soon, until};
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
 
 use crate::{report::Report, screen::short, stage::Stage, tamper};
 
@@ -14,6 +17,9 @@ type Shown = anyhow::Result<Vec<String>>;
 /// Counts long enough in SQLite that a Runtime can be killed meanwhile.
 const SLOW_QUERY: &str = "SELECT count(*) AS n FROM (WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c \
      WHERE x < 12000000) SELECT x FROM c)";
+
+/// How many calls are answered before the node is killed, and after it.
+const CALLS_AROUND_THE_KILL: u32 = 10;
 
 /// Takes every step and reports each.
 pub(crate) async fn all(stage: &mut Stage, report: &mut Report) {
@@ -30,6 +36,7 @@ pub(crate) async fn all(stage: &mut Stage, report: &mut Report) {
     step!("a call into the other tenant", other_tenant(stage));
     step!("a right revoked in the middle of a call", revoked(stage));
     step!("a Runtime killed during a call", killed(stage));
+    step!("a node killed in the middle of the agent's work", node_killed(stage));
     step!("a tampered log found out", tamper::found_out(stage));
 }
 
@@ -143,6 +150,38 @@ async fn killed(stage: &mut Stage) -> Shown {
     Ok(vec![
         format!("kill -9 {pid}, Runtime {victim}, while it works on db_read_query"),
         format!("read_only, so the Host gave it to the other Runtime: {}", short(&text)),
+    ])
+}
+
+/// The agent calls on and on while the node that owns its session is killed.
+async fn node_killed(stage: &mut Stage) -> Shown {
+    let (session, enough) = (stage.session.clone(), CancellationToken::new());
+    let (answered, mut count) = watch::channel(0_u32);
+    let stop = enough.clone();
+    let work = tokio::spawn(async move {
+        let mut longest = Duration::ZERO;
+        while !stop.is_cancelled() {
+            let begun = Instant::now();
+            content(session.call("get_current_time", json!({ "timezone": "UTC" })).await?)?;
+            longest = longest.max(begun.elapsed());
+            answered.send_modify(|count| *count += 1);
+        }
+        Ok::<_, anyhow::Error>(longest)
+    });
+    let before = *count.wait_for(|count| *count >= CALLS_AROUND_THE_KILL).await?;
+    let pid = stage.owner.process().id();
+    stage.owner.process().kill().await?;
+    let after = count.wait_for(|count| *count >= before + CALLS_AROUND_THE_KILL).await.map(|count| *count);
+    enough.cancel();
+    let longest = work.await?.context("a call failed")?;
+    let after = after?;
+    let left = balanced(&stage.host.administrator()?, 2).await?;
+    let shards: Vec<String> = left.iter().map(|node| format!("{} has {}", node.name, node.shards)).collect();
+    Ok(vec![
+        format!("kill -9 {pid}, node n2, which owned the agent's session, after {before} calls"),
+        format!("the next {} calls were answered as well, none failed", after - before),
+        format!("the longest took {} ms: that was the pause", longest.as_millis()),
+        format!("its shards were taken over: {}", shards.join(", ")),
     ])
 }
 

@@ -12,9 +12,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::{Link, lost, send};
+use super::{Link, held::HeldCalls, lost, send};
 use crate::{
     endpoint::Endpoint,
     runtime::{lease::Lease, shared::Shared, status::RuntimeState},
@@ -27,12 +28,13 @@ const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(5);
 const MAX_FRAME_BYTES: usize = 32 << 20;
 
 impl Link {
-    /// Announces the Runtime over a fresh connection, and offers its tools.
+    /// Announces the Runtime over a fresh connection, and offers its tools. Then the connections that it succeeds may leave.
     pub(crate) async fn open(
         shared: &Arc<Shared>,
         endpoint: &Endpoint,
         connection: &Connection,
         generation: u64,
+        succeeded: Vec<CancellationToken>,
     ) -> Result<Self, Error> {
         let (outgoing, frames) = mpsc::channel(OUTGOING_FRAMES);
         send(&outgoing, Frame::Announce(shared.announcement.clone()));
@@ -76,7 +78,11 @@ impl Link {
             incoming,
             lease,
             heartbeat,
+            asked: None,
+            leave: CancellationToken::new(),
             leaving: None,
+            succeeded,
+            held: HeldCalls::new(shared.limits.concurrency as usize),
             rejected: 0,
             reoffer_at: None,
         };

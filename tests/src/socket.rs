@@ -1,0 +1,62 @@
+use std::{io, sync::Arc};
+
+use anyhow::Context;
+use hyper_util::rt::TokioIo;
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    version::TLS13,
+};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::{Certificate, Host};
+
+impl Host {
+    /// Opens a TLS connection on which nothing is said yet, to whoever has a certificate for `name`; shows `certificate` if
+    /// there is one.
+    ///
+    /// # Errors
+    /// When a file can't be read or the handshake fails.
+    pub async fn socket(
+        &self,
+        name: &str,
+        certificate: Option<&Certificate>,
+    ) -> anyhow::Result<TlsStream<TcpStream>> {
+        let mut roots = RootCertStore::empty();
+        for authority in CertificateDer::pem_file_iter(self.ca())? {
+            roots.add(authority?)?;
+        }
+        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(&[&TLS13])?
+            .with_root_certificates(roots);
+        let mut config = match certificate {
+            None => builder.with_no_client_auth(),
+            Some(own) => {
+                let chain = CertificateDer::pem_file_iter(&own.certificate)?.collect::<Result<_, _>>()?;
+                builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(&own.key)?)?
+            }
+        };
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let socket = TcpStream::connect(self.grpc()).await?;
+        let name = ServerName::try_from(name.to_owned())?;
+        Ok(TlsConnector::from(Arc::new(config)).connect(name, socket).await?)
+    }
+
+    /// Returns a channel that adds nothing to requests, no authorization above all.
+    ///
+    /// # Errors
+    /// When the node can't be reached.
+    pub async fn bare(&self) -> anyhow::Result<Channel> {
+        let mut socket = Some(TokioIo::new(self.socket("localhost", None).await?));
+        let connector = tower::service_fn(move |_| {
+            let socket = socket.take().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected));
+            async move { socket }
+        });
+        // The scheme keeps tonic from adding a TLS layer of its own.
+        let endpoint = Endpoint::from_shared(self.url().replacen("https", "http", 1))?;
+        endpoint.connect_with_connector(connector).await.context("HTTP/2 could not be started")
+    }
+}
