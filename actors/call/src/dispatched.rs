@@ -76,9 +76,10 @@ impl Running<'_> {
             };
             self.attempts += 1;
             self.holder = self.calls.runtimes().holder(self.dispatch);
-            self.calls.working(self.dispatch, Arc::clone(&self.permitted.standing));
+            let dispatch = self.dispatch;
+            self.calls.working(dispatch, Arc::clone(&self.permitted.standing));
             let (ended, attempt) = self.attend(attempt).await;
-            self.calls.worked(self.dispatch);
+            self.calls.worked(dispatch);
             match ended {
                 Attended::Ended(ending) => return (ending, attempt),
                 // An id that no Runtime has heard of is still the one that the intent names.
@@ -184,6 +185,13 @@ impl Running<'_> {
                 }
             };
             match update {
+                Some(Update::Result(result)) if result.not_run => {
+                    attempt.acknowledge();
+                    // The Runtime remembers that it refused this id.
+                    self.dispatch = DispatchId::random(&self.calls.access().entropy);
+                    let refused = Lost { sent: false, reason: LostReason::Unreachable, retry_after: None };
+                    return (self.lost(refused), None);
+                }
                 Some(Update::Result(result)) => {
                     self.sent = true;
                     let ending = self.check(result.result.unwrap_or_default());

@@ -31,8 +31,8 @@ impl Late {
 impl LateResults for Late {
     async fn settle(&self, identity: &str, dispatch: DispatchId, result: ToolResult) -> LateSettled {
         let Some(calls) = self.0.get() else { return LateSettled::Later };
-        let result = result.result.unwrap_or_default();
-        settled(dispatch, calls.settle(identity, dispatch, Some(result)).await)
+        let result = (!result.not_run).then(|| result.result.unwrap_or_default());
+        settled(dispatch, calls.settle(identity, dispatch, result).await)
     }
 
     async fn never_received(&self, identity: &str, dispatch: DispatchId) -> LateSettled {
@@ -98,7 +98,7 @@ impl Calls {
         };
         let reason = match &result {
             Some(_) => "the Runtime delivered the result after the fact",
-            None => "the Runtime never received the call",
+            None => "the Runtime never ran the call",
         };
         let mut event = self.settlement(&belongs, &row, EventOutcome::Success, reason);
         event.details.result = digest;

@@ -9,7 +9,7 @@ use aesp_proto::{DispatchId, Entropy, ErrorCode, Incarnation, v1::ToolResult};
 use aesp_runtime::{LateResults, Settled};
 use aesp_storage::{MemoryOptions, Store};
 
-use self::harness::Pipeline;
+use self::harness::{Pipeline, REFUSED_ONCE};
 
 async fn pipeline() -> (tempfile::TempDir, Pipeline) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -58,4 +58,16 @@ async fn what_is_told_late_is_for_the_owner_of_the_session() {
     assert_eq!(settle(unknown).await, Settled::Unwanted, "a dispatch without a row is nobody's");
     held_by(pipeline.shards.own(), Held::Leaving);
     assert_eq!(settle(dispatch).await, Settled::Later, "whoever takes it over settles it");
+}
+
+#[tokio::test]
+async fn a_call_that_a_runtime_refused_before_it_ran_is_given_away_again() {
+    let (_folder, pipeline) = pipeline().await;
+    // Not idempotent: what may have run would not be given to anybody again.
+    let reply = pipeline.call("write", "refused".into(), REFUSED_ONCE).await.expect("the second one runs it");
+    assert!(!reply.replayed);
+    assert_eq!(reply.result.expect("has a result").error, None);
+    let dispatches = pipeline.dispatches.lock().unwrap();
+    assert_eq!(dispatches.len(), 2);
+    assert_ne!(dispatches[0], dispatches[1], "the Runtime remembers the id that it refused");
 }

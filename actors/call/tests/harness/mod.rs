@@ -269,15 +269,22 @@ async fn connect(runtimes: &Runtimes) -> Arc<Mutex<Vec<DispatchId>>> {
     let given = Arc::new(Mutex::new(Vec::new()));
     let dispatches = Arc::clone(&given);
     tokio::spawn(async move {
+        let mut refused = false;
         while let Some(Ok(frame)) = frames.next().await {
             if let Some(Host::Call(call)) = frame.frame {
                 given.lock().unwrap().push(DispatchId::from_slice(&call.dispatch_id).unwrap());
-                sender.send(Ok(say(Frame::Result(answer(call))))).await.unwrap();
+                let refuses = call.call.as_ref().is_some_and(|call| call.args_json == REFUSED_ONCE);
+                let not_run = refuses && !std::mem::replace(&mut refused, refuses);
+                let result = ToolResult { not_run, ..answer(call) };
+                sender.send(Ok(say(Frame::Result(result)))).await.unwrap();
             }
         }
     });
     dispatches
 }
+
+/// Arguments that the Runtime refuses before it runs anything, the first time.
+pub(crate) const REFUSED_ONCE: &[u8] = br#"{"text":"refused once"}"#;
 
 fn answer(call: ToolCall) -> ToolResult {
     let result = FunctionResult {

@@ -46,19 +46,24 @@ pub(crate) fn accept(shared: &Arc<Shared>, generation: u64, call: ToolCall, refu
                 ToolFailure::UNAVAILABLE,
                 format!("this Runtime serves at most {limit} calls at once"),
             );
-            shared.calls.spawn(async move { task.finish(id, generation, answer(&call, Err(failure))).await });
+            shared.calls.spawn(async move { task.finish(id, generation, not_run(&call, failure)).await });
         }
         Begin::Run(token) => {
             shared.calls.spawn(async move {
-                let outcome = match refusal {
-                    Some(refusal) => Err(refusal),
-                    None => run(&task, generation, id, &call, token).await,
-                };
+                if let Some(refusal) = refusal {
+                    return task.finish(id, generation, not_run(&call, refusal)).await;
+                }
+                let outcome = run(&task, generation, id, &call, token).await;
                 let outcome = outcome.and_then(|content| encode(&content, task.limits.max_result_bytes));
                 task.finish(id, generation, answer(&call, outcome)).await;
             });
         }
     }
+}
+
+/// Answers a call of which nothing ran.
+fn not_run(call: &ToolCall, refusal: ToolFailure) -> ToolResult {
+    ToolResult { not_run: true, ..answer(call, Err(refusal)) }
 }
 
 async fn run(
@@ -154,5 +159,6 @@ fn answer(call: &ToolCall, outcome: Result<Vec<u8>, ToolFailure>) -> ToolResult 
         correlation_id: call.correlation_id.clone(),
         dispatch_id: call.dispatch_id.clone(),
         result: Some(result),
+        not_run: false,
     }
 }
