@@ -95,7 +95,7 @@ pub(crate) async fn assemble(
         entropy: entropy.clone(),
         lease: Arc::new(move || frames.remaining()),
         metrics: aesp_runtime::Metrics::new(&registry)?,
-        options: aesp_runtime::Options::default(),
+        options: runtime_options(config),
     })
     .await?;
 
@@ -225,6 +225,15 @@ async fn join(
         notices: Arc::<Witness>::clone(witness),
     };
     Cluster::join(brings, options).await.context("the cluster does not take this node")
+}
+
+/// Lets Runtimes expect word within the same lease that the node has.
+fn runtime_options(config: &Config) -> aesp_runtime::Options {
+    let mut options = aesp_runtime::Options::default();
+    if let Some(section) = &config.cluster {
+        options.lease = section.lease();
+    }
+    options
 }
 
 /// Waits until the node has what is its to take, so that the first request finds it ready. In a cluster it may take longer: then
