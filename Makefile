@@ -14,7 +14,7 @@ SECONDS ?= 60
 
 # How long `make chaos` may take in seconds, and on how many nodes it plays: 1, 3 or 1,3.
 DURATION ?= 540
-NODES ?= 1
+NODES ?= 1,3
 
 .PHONY: help setup peers build check lint unit test demo bench fuzz coverage chaos chaos-short advisories clean
 
