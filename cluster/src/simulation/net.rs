@@ -20,7 +20,7 @@ use crate::{
     wire::Wire,
 };
 
-/// How long a link takes to find out that it is cut.
+/// How long a link takes at most to find out that it is cut.
 const SILENCE: Duration = Duration::from_secs(2);
 
 /// The network between nodes: late, lossy, sometimes twice, and cut in one direction or both.
@@ -79,6 +79,11 @@ impl Net {
         *self.rough.borrow() && self.entropy.below(n) == 0
     }
 
+    /// A reset is heard at once, silence is not.
+    async fn find_out(&self) {
+        sleep(SILENCE * u32::try_from(self.entropy.below(100)).unwrap() / 100).await;
+    }
+
     async fn travel(&self) {
         let most = if self.one_in(20) { 400_000 } else { 3_000 };
         sleep(Duration::from_micros(self.entropy.below(most))).await;
@@ -104,7 +109,7 @@ impl Wire for SimWire {
             let port = net.port(to).ok_or(NotSent::NoLink)?;
             net.travel().await;
             if net.is_cut(&name, &port.name) || net.one_in(20) {
-                sleep(SILENCE).await;
+                net.find_out().await;
                 return Err(PeerError::Lost);
             }
             let (answered, answer) = oneshot::channel();
@@ -122,7 +127,7 @@ impl Wire for SimWire {
             let answer = answer.await.map_err(|_| PeerError::Lost)?;
             net.travel().await;
             if net.is_cut(&port.name, &name) || net.one_in(20) {
-                sleep(SILENCE).await;
+                net.find_out().await;
                 return Err(PeerError::Lost);
             }
             answer.ok_or(PeerError::Lost)?.map_err(PeerError::Refused)
