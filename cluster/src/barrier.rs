@@ -73,9 +73,14 @@ impl Inner {
                     waiting.remove(&self.own);
                 }
                 _ = looks.tick() => {
-                    let view = View::take(&self.context.store).await?;
-                    let lagging = lagging(&view, position);
-                    waiting.retain(|node| lagging.contains(node));
+                    match View::take(&self.context.store).await {
+                        Ok(view) => {
+                            let lagging = lagging(&view, position);
+                            waiting.retain(|node| lagging.contains(node));
+                        }
+                        // Answers may be under way all the same.
+                        Err(error) => tracing::debug!(%error, "a look of a barrier failed"),
+                    }
                 }
             }
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use aesp_proto::{Epoch, Incarnation, ShardId, TenantId, Timestamp};
 use aesp_storage::{Error, ShardRow, Store, Transaction};
 use bytes::Bytes;
+use futures::future::try_join_all;
 
 use crate::rows::{DeadRow, NodeRow, Setting, drain_order};
 
@@ -73,8 +74,9 @@ pub(crate) async fn take(store: &Store, own: Incarnation, shards: &[ShardId]) ->
                     return Ok(taken);
                 }
                 let mut gone = BTreeSet::new();
-                for &shard in shards {
-                    let row = tx.shard_row(shard).await?;
+                // Together: one after the other could outlast this node's own next renewal, which conflicts.
+                let rows = try_join_all(shards.iter().map(|shard| tx.shard_row(*shard))).await?;
+                for (&shard, row) in shards.iter().zip(rows) {
                     match row.owner {
                         Some(owner) if owner == own => continue,
                         Some(owner) if gone.contains(&owner) => {}
@@ -120,8 +122,8 @@ pub(crate) async fn hand_over(store: &Store, own: Incarnation, ended: &[Ended]) 
         .run_borrowing(|tx| {
             Box::pin(async move {
                 let mut out = HandedOver::default();
-                for &Ended { shard, epoch, to } in ended {
-                    let row = tx.shard_row(shard).await?;
+                let rows = try_join_all(ended.iter().map(|ended| tx.shard_row(ended.shard))).await?;
+                for (&Ended { shard, epoch, to }, row) in ended.iter().zip(rows) {
                     if row != (ShardRow { owner: Some(own), epoch }) {
                         continue;
                     }

@@ -12,7 +12,7 @@ use crate::{
     look::View,
     moves::{declare_dead, leave},
     placement::misplaced,
-    rows::{Setting, drain_order},
+    rows::{NodeRow, Setting, drain_order},
 };
 
 /// How long a node that leaves tries to say so.
@@ -170,6 +170,9 @@ async fn order_drain(store: &Store, node: Incarnation) -> Result<(), Error> {
     store
         .run(move |tx| {
             Box::pin(async move {
+                if tx.find::<NodeRow>(TenantId::PLATFORM, &node).await?.is_none() {
+                    return Ok(());
+                }
                 let order = Setting { value: MemberState::Draining.name().to_owned() };
                 tx.put(TenantId::PLATFORM, &drain_order(node), &order).await?;
                 tx.tell_cluster()

@@ -172,7 +172,7 @@ impl Inner {
             self.wakes.apply.notify_one();
         }
         // Before the lease is extended: whoever judges others holds its lease and has heard of this.
-        let late = beats.last.is_some_and(|last| ended.saturating_sub(last) > self.options.lease / 2);
+        let late = beats.last.is_some_and(|last| ended.saturating_sub(last) > self.options.lease * 3 / 4);
         if late {
             self.late.fetch_add(1, Ordering::SeqCst);
         }

@@ -49,6 +49,7 @@ impl Drain for End {
     async fn finish_calls(&self) {
         self.calls.finish().await;
         self.forward.finish().await;
+        self.runtimes.finish().await;
     }
 
     async fn leave(&self) {

@@ -14,7 +14,7 @@ pub mod platform {
     /// Quotas that no test and no bench meets.
     #[must_use]
     pub fn generous() -> Quotas {
-        Quotas { sessions: 10_000, calls_in_flight: 20_000, calls_per_second: 1_000_000, runtimes: 2_000 }
+        Quotas { sessions: 200_000, calls_in_flight: 20_000, calls_per_second: 1_000_000, runtimes: 2_000 }
     }
 
     /// Creates a tenant.

@@ -1,6 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use aesp_catalog::Effects;
+use aesp_cluster::Fence;
 use aesp_proto::{
     DispatchId, Error, ErrorCode,
     v1::{FunctionResult, ResultStatus, StreamChunk},
@@ -32,6 +33,8 @@ pub(crate) struct Running<'a> {
     pub(crate) calls: &'a Calls,
     pub(crate) permitted: &'a mut Permitted,
     pub(crate) cancel: CancellationToken,
+    /// What its writes are fenced by.
+    pub(crate) fence: Fence,
     pub(crate) parts: Option<Parts>,
     /// Of the current attempt; the first one is named in the intent.
     pub(crate) dispatch: DispatchId,
@@ -53,6 +56,11 @@ impl Running<'_> {
         let mut renewals = 0;
         let mut wait_until = None;
         loop {
+            // INVARIANT R1: what was cancelled, or whose session has ended, starts nothing.
+            if self.cancel.is_cancelled() {
+                let error = Error::new(ErrorCode::Cancelled, "the call was cancelled");
+                return (self.ended(error), None);
+            }
             // INVARIANT Z1, R1: nothing is dispatched on a permit older than the rights.
             if let Err(error) = self.permitted.recheck(self.calls).await {
                 return (self.ended(error), None);
@@ -85,6 +93,11 @@ impl Running<'_> {
                 // An id that no Runtime has heard of is still the one that the intent names.
                 Attended::Again if !self.sent => {}
                 Attended::Again => self.dispatch = DispatchId::random(&self.calls.access().entropy),
+                Attended::Anew => {
+                    if let Err(error) = self.renew_intent().await {
+                        return (self.ended(error), None);
+                    }
+                }
                 Attended::Renew(error) if renewals >= MAX_RENEWALS => return (self.ended(error), None),
                 Attended::Renew(_) => {
                     renewals += 1;
@@ -108,6 +121,18 @@ impl Running<'_> {
         if views.get(tenant).await?.rights() == rights {
             views.refresh(tenant).await?;
         }
+        Ok(())
+    }
+
+    /// Takes another id for the next attempt. An intent names it first: who refused the old one may say so again later, and
+    /// that must not settle a call that another Runtime runs by then.
+    async fn renew_intent(&mut self) -> Result<(), Error> {
+        let next = DispatchId::random(&self.calls.access().entropy);
+        if let Some(before) = self.intended {
+            Box::pin(self.permitted.intend_anew(self.calls, self.fence, before, next)).await?;
+            self.intended = Some(next);
+        }
+        self.dispatch = next;
         Ok(())
     }
 
@@ -185,12 +210,14 @@ impl Running<'_> {
                 }
             };
             match update {
-                Some(Update::Result(result)) if result.not_run => {
+                // What has streamed has run, whatever its Runtime says.
+                Some(Update::Result(result)) if result.not_run && self.streamed.count() == 0 => {
                     attempt.acknowledge();
-                    // The Runtime remembers that it refused this id.
-                    self.dispatch = DispatchId::random(&self.calls.access().entropy);
                     let refused = Lost { sent: false, reason: LostReason::Unreachable, retry_after: None };
-                    return (self.lost(refused), None);
+                    return match self.lost(refused) {
+                        Attended::Again => (Attended::Anew, None),
+                        other => (other, None),
+                    };
                 }
                 Some(Update::Result(result)) => {
                     self.sent = true;
@@ -369,6 +396,8 @@ async fn room(parts: &Option<Parts>) -> Option<OwnedPermit<Part>> {
 }
 
 enum Attended {
+    /// As `Again`, under another id: the Runtime remembers that it refused this one.
+    Anew,
     Ended(Ending),
     /// No Runtime answered, and another may.
     Again,

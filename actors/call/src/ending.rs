@@ -1,7 +1,11 @@
+use std::sync::Arc;
+
 use aesp_proto::{
     Error, ErrorCode, EventId,
     v1::{FunctionResult, Outcome, StreamChunk},
 };
+
+use crate::{View, validated::Standing};
 
 /// How a call ended, before its record.
 #[derive(Debug)]
@@ -24,6 +28,8 @@ pub(crate) struct Reply {
     pub(crate) replayed: bool,
     /// The last part of a stream, which waited for the record.
     pub(crate) last: Option<StreamChunk>,
+    /// What the answer was permitted by, for what is read later.
+    pub(crate) right: Option<(Arc<View>, Arc<Standing>)>,
 }
 
 impl Ending {

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use aesp_audit::Refused;
 use aesp_proto::{
     DispatchId, Error, ErrorCode,
@@ -68,7 +70,7 @@ impl Calls {
         };
         let (permitted, running) = match permitted.reserve(self).await {
             Ok(Reserved::Run(permitted, running)) => (permitted, running),
-            Ok(Reserved::Replay(permitted, reply)) => return Box::pin(self.answer(permitted, reply)).await,
+            Ok(Reserved::Replay(permitted, reply)) => return Box::pin(self.answer(permitted, *reply)).await,
             Err((permitted, error)) => {
                 return Err(Box::pin(self.refuse(&permitted.validated.admitted, error)).await);
             }
@@ -111,6 +113,7 @@ impl Calls {
             calls: self,
             permitted: &mut permitted,
             cancel,
+            fence,
             parts,
             dispatch,
             intended,
@@ -121,7 +124,7 @@ impl Calls {
         };
         let (ending, attempt) = run.run().await;
         let keep = !matches!(ending, Ending::Unknown(_));
-        let recorded = run.record(fence, ending).await;
+        let recorded = run.record(ending).await;
         if let Some(attempt) = attempt
             && keep
             && !recorded.as_ref().is_err_and(|error| error.code() == ErrorCode::ServiceUnavailable)
@@ -137,18 +140,24 @@ impl Calls {
     ///
     /// INVARIANT R1: the last hop decides again when rights have changed since the permit.
     async fn answer(&self, mut permitted: Box<Permitted>, reply: Reply) -> Result<Reply, Error> {
-        let before = permitted.permit.decision();
-        if let Err(error) = permitted.recheck(self).await {
-            let mut event = self.event(&permitted, EventType::Authorization, "tool.answer", Outcome::Denied);
-            event.details.reason = format!("{}: withheld", error.code().as_str_name());
-            Box::pin(self.recorder().append(vec![event])).await?;
-            return Err(error);
-        }
-        if reply.replayed || before != permitted.permit.decision() {
+        let (mut recorded, mut due) = (permitted.permit.decision(), reply.replayed);
+        loop {
+            if let Err(error) = permitted.recheck(self).await {
+                let mut event =
+                    self.event(&permitted, EventType::Authorization, "tool.answer", Outcome::Denied);
+                event.details.reason = format!("{}: withheld", error.code().as_str_name());
+                Box::pin(self.recorder().append(vec![event])).await?;
+                return Err(error);
+            }
+            if !due && recorded == permitted.permit.decision() {
+                let right = (Arc::clone(&permitted.validated.admitted.view), Arc::clone(&permitted.standing));
+                return Ok(Reply { right: Some(right), ..reply });
+            }
             let event = self.event(&permitted, EventType::DataAccess, "tool.answer", Outcome::Success);
             Box::pin(self.recorder().append(vec![event])).await?;
+            // Rights may have changed while this was written.
+            (due, recorded) = (false, permitted.permit.decision());
         }
-        Ok(reply)
     }
 
     /// Records the refusal of a call, then hands it back; when the record fails, that is the answer instead.

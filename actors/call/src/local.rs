@@ -112,7 +112,7 @@ impl Calls {
         event.details.fields.push(("permitted_until_ms".into(), until.0.to_string()));
         let admitted = &permitted.validated.admitted;
         let (tenant, session) = (admitted.caller.tenant(), admitted.session.id);
-        self.write(running.fence(), tenant, session, row, vec![event]).await
+        self.write(running.fence(), tenant, session, row, vec![event], None).await
     }
 
     /// Records the result of a tool that ran at the agent under [`Calls::authorize_local`].

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use aesp_audit::Event;
 use aesp_cluster::Fence;
 use aesp_proto::{
-    Error, ErrorCode, EventId, SessionId, TenantId,
+    DispatchId, Error, ErrorCode, EventId, SessionId, TenantId,
     v1::{EventType, FunctionResult, Outcome as EventOutcome, ResultStatus, ToolError},
 };
 use aesp_session::{Outcome, OutcomeRow, OutcomeState, Payload, Settled};
@@ -21,8 +21,9 @@ use crate::{
 impl Running<'_> {
     /// Makes the end durable: the audit event, and what a repeat is answered with, in one transaction. Only then may the
     /// caller hear of it.
-    pub(crate) async fn record(self, fence: Fence, ending: Ending) -> Result<Reply, Error> {
-        let Running { calls, permitted, dispatch, attempts, mut streamed, intended, holder, .. } = self;
+    pub(crate) async fn record(self, ending: Ending) -> Result<Reply, Error> {
+        let Running { calls, permitted, fence, dispatch, attempts, mut streamed, intended, holder, .. } =
+            self;
         let mut event = calls.event(permitted, EventType::ToolInvocation, "tool.invoke", ending.outcome());
         event.details.reason = ending.reason();
         let admitted = &permitted.validated.admitted;
@@ -42,12 +43,12 @@ impl Running<'_> {
             Ending::Answered(result) => {
                 let settled = if result.error.is_none() { Settled::Succeeded } else { Settled::Failed };
                 let row = answer_row(calls, permitted, dispatch, id, settled, &result);
-                calls.write(fence, admitted.caller.tenant(), session, row, vec![event]).await?;
-                Ok(Reply { result, event: id, replayed: false, last: streamed.take_last() })
+                calls.write(fence, admitted.caller.tenant(), session, row, vec![event], intended).await?;
+                Ok(Reply { result, event: id, replayed: false, last: streamed.take_last(), right: None })
             }
             Ending::Failed(error) => {
                 let row = answer_row(calls, permitted, dispatch, id, Settled::Failed, &host_failure(&error));
-                calls.write(fence, admitted.caller.tenant(), session, row, vec![event]).await?;
+                calls.write(fence, admitted.caller.tenant(), session, row, vec![event], intended).await?;
                 Err(error)
             }
             Ending::Unknown(error) => {
@@ -70,6 +71,9 @@ impl Running<'_> {
                         let (row, belongs, event) = (Arc::clone(&row), belongs.clone(), event.clone());
                         Box::pin(async move {
                             aesp_session::write_outcome(tx, fence, tenant, session, &row).await?;
+                            if let Some(first) = intended.filter(|first| *first != dispatch) {
+                                tx.delete::<DispatchRow>(TenantId::PLATFORM, &first).await?;
+                            }
                             // Only the Runtime that had the call may settle it.
                             tx.put(TenantId::PLATFORM, &dispatch, &belongs).await?;
                             Ok::<_, Error>(((), vec![event]))
@@ -109,7 +113,7 @@ impl Running<'_> {
 fn answer_row(
     calls: &Calls,
     permitted: &Permitted,
-    dispatch: aesp_proto::DispatchId,
+    dispatch: DispatchId,
     event: EventId,
     settled: Settled,
     result: &FunctionResult,
@@ -152,13 +156,13 @@ pub(crate) fn replay(outcome: &Outcome) -> Result<Reply, Error> {
         }
         _ => {
             let event = outcome.event.unwrap_or(crate::outcomes::NO_EVENT);
-            Ok(Reply { result, event, replayed: true, last: None })
+            Ok(Reply { result, event, replayed: true, last: None, right: None })
         }
     }
 }
 
 impl Calls {
-    /// Writes a call's row with its events, under the session's fence.
+    /// Writes a call's row with its events, under the session's fence. What its intent named is nobody's any more.
     pub(crate) async fn write(
         &self,
         fence: Fence,
@@ -166,6 +170,7 @@ impl Calls {
         session: SessionId,
         row: OutcomeRow,
         events: Vec<Event>,
+        intended: Option<DispatchId>,
     ) -> Result<(), Error> {
         let row = Arc::new(row);
         self.recorder()
@@ -173,6 +178,9 @@ impl Calls {
                 let (row, events) = (Arc::clone(&row), events.clone());
                 Box::pin(async move {
                     aesp_session::write_outcome(tx, fence, tenant, session, &row).await?;
+                    if let Some(intended) = intended {
+                        tx.delete::<DispatchRow>(TenantId::PLATFORM, &intended).await?;
+                    }
                     Ok::<_, Error>(((), events))
                 })
             })

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use aesp_catalog::{Effects, Risk};
+use aesp_cluster::Fence;
 use aesp_proto::{
     DispatchId, Error, ErrorCode, TenantId,
     v1::{EventType, Outcome},
@@ -21,7 +22,7 @@ pub(crate) enum Reserved {
     /// Nobody else runs it, and it has no outcome, or its intent will find out: it may be dispatched.
     Run(Box<Permitted>, aesp_session::Running),
     /// It ran before, here or elsewhere; this is what came of it.
-    Replay(Box<Permitted>, Reply),
+    Replay(Box<Permitted>, Box<Reply>),
 }
 
 impl Permitted {
@@ -54,7 +55,7 @@ impl Permitted {
         match calls.recorded_outcome(tenant, session, invocation).await {
             Ok(None) => Ok(Reserved::Run(self, running)),
             Ok(Some(row)) => match self.settle(&row, digest) {
-                Ok(Some(reply)) => Ok(Reserved::Replay(self, reply)),
+                Ok(Some(reply)) => Ok(Reserved::Replay(self, Box::new(reply))),
                 Ok(None) => Ok(Reserved::Run(self, running)),
                 Err(error) => Err((self, error)),
             },
@@ -130,6 +131,40 @@ impl Permitted {
                 None => Err(Error::internal("an open outcome stood in the way of an intent")),
             },
         }
+    }
+
+    /// Names another attempt in the intent; the one before was refused before it ran.
+    pub(crate) async fn intend_anew(
+        &self,
+        calls: &Calls,
+        fence: Fence,
+        before: DispatchId,
+        dispatch: DispatchId,
+    ) -> Result<(), Error> {
+        let row = OutcomeRow { state: OutcomeState::Intended, dispatch: Some(dispatch), ..self.row(calls) };
+        let event = calls.event(self, EventType::ToolInvocation, "tool.intent", Outcome::Success);
+        let admitted = &self.validated.admitted;
+        let (tenant, session) = (admitted.caller.tenant(), admitted.session.id);
+        let belongs = DispatchRow { tenant, session, invocation: row.invocation.clone(), runtime: None };
+        let row = Arc::new(row);
+        let settled = calls
+            .recorder()
+            .record_for(tenant, move |tx| {
+                let (row, belongs, event) = (Arc::clone(&row), belongs.clone(), event.clone());
+                Box::pin(async move {
+                    if aesp_session::write_intent(tx, fence, tenant, session, &row, true).await?.is_some() {
+                        return Ok((true, Vec::new()));
+                    }
+                    tx.delete::<DispatchRow>(TenantId::PLATFORM, &before).await?;
+                    tx.put(TenantId::PLATFORM, &dispatch, &belongs).await?;
+                    Ok::<_, Error>((false, vec![event]))
+                })
+            })
+            .await?;
+        if settled {
+            return Err(Error::new(ErrorCode::StateConflict, "the call was settled meanwhile"));
+        }
+        Ok(())
     }
 
     /// Starts the row of this call.

@@ -62,7 +62,7 @@ impl<F: Future<Output = Ended>> Flow<F> {
         };
         match part {
             Some(part) => Some(self.permitted(part).await),
-            None => self.end(),
+            None => self.end().await,
         }
     }
 
@@ -81,9 +81,17 @@ impl<F: Future<Output = Ended>> Flow<F> {
     }
 
     /// Returns the part that waited for the record, and then the end.
-    fn end(&mut self) -> Option<Result<InvokeStreamResponse, Error>> {
+    ///
+    /// INVARIANT R1: a slow reader may come for them long after they were permitted.
+    async fn end(&mut self) -> Option<Result<InvokeStreamResponse, Error>> {
         match self.ended.take()? {
             Ok((invocation_id, correlation_id, mut reply)) => {
+                if let Some((view, standing)) = &reply.right
+                    && let Err(error) = standing.recheck(&self.calls, view).await
+                {
+                    self.over = true;
+                    return Some(Err(error.correlated(&correlation_id)));
+                }
                 if let Some(last) = reply.last.take() {
                     self.ended = Some(Ok((invocation_id, correlation_id, reply)));
                     return Some(Ok(self.response(last)));

@@ -1,4 +1,10 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use aesp_catalog::Compiler;
 use aesp_proto::{Revision, TenantId};
@@ -22,6 +28,10 @@ struct Inner {
     compiler: Arc<Compiler>,
     cells: DashMap<TenantId, Arc<Cell>>,
     registrations: ArcSwap<aesp_runtime::Registrations>,
+    /// Held while they are loaded and put there.
+    registering: Mutex<()>,
+    /// Whether somebody tries to load them again.
+    retrying: AtomicBool,
     /// Counts refreshes of any tenant, for those who hold rights of many (Runtime connections).
     refreshed: watch::Sender<u64>,
 }
@@ -29,9 +39,18 @@ struct Inner {
 /// One tenant's view and those who wait for the next.
 struct Cell {
     current: ArcSwap<View>,
+    /// Whether the view was found current since others can find it. Nobody decides by it before: a change that was committed
+    /// between its load and its insertion had nobody to tell.
+    fresh: AtomicBool,
     /// Held while a newer view is loaded, so that many waiters cause one load.
     loading: Mutex<()>,
     changed: watch::Sender<Revision>,
+}
+
+impl Cell {
+    fn is_fresh(&self) -> bool {
+        self.fresh.load(Ordering::Acquire)
+    }
 }
 
 impl Views {
@@ -46,6 +65,8 @@ impl Views {
             compiler: Arc::new(Compiler::new()),
             cells: DashMap::new(),
             registrations: ArcSwap::from_pointee(registrations),
+            registering: Mutex::new(()),
+            retrying: AtomicBool::new(false),
             refreshed: watch::Sender::new(0),
         }));
         views.get(TenantId::PLATFORM).await?;
@@ -72,21 +93,25 @@ impl Views {
             Arc::new(Cell {
                 changed: watch::Sender::new(view.revision),
                 current: ArcSwap::new(Arc::clone(&view)),
+                fresh: AtomicBool::new(false),
                 loading: Mutex::new(()),
             })
         }));
         if added {
             self.follow(tenant);
         }
-        // Between the load and the insertion the tenant may have changed, with nobody there to be told.
-        self.refresh_cell(tenant, &cell).await?;
+        if let Err(error) = self.refresh_cell(tenant, &cell).await {
+            let unproven = |_: &TenantId, held: &Arc<Cell>| Arc::ptr_eq(held, &cell) && !held.is_fresh();
+            self.0.cells.remove_if(&tenant, unproven);
+            return Err(error);
+        }
         Ok(cell.current.load_full())
     }
 
     /// Returns the tenant's view if this node has one.
     #[must_use]
     pub fn peek(&self, tenant: TenantId) -> Option<Arc<View>> {
-        self.0.cells.get(&tenant).map(|cell| cell.current.load_full())
+        self.0.cells.get(&tenant).filter(|cell| cell.is_fresh()).map(|cell| cell.current.load_full())
     }
 
     pub(crate) fn compiler(&self) -> &Compiler {
@@ -96,7 +121,7 @@ impl Views {
     /// Returns every view that this node has.
     #[must_use]
     pub fn loaded(&self) -> Vec<Arc<View>> {
-        self.0.cells.iter().map(|cell| cell.current.load_full()).collect()
+        self.0.cells.iter().filter(|cell| cell.is_fresh()).map(|cell| cell.current.load_full()).collect()
     }
 
     /// Returns who may be a Runtime.
@@ -145,6 +170,8 @@ impl Views {
 
     /// Loads who may be a Runtime. While that can't be read nobody may.
     async fn refresh_registrations(&self) -> Result<(), Error> {
+        // One after the other, or an older load could take the place of a newer one.
+        let _turn = self.0.registering.lock().await;
         let loaded = load_registrations(&self.0.store).await;
         let (registrations, loaded) = match loaded {
             Ok(registrations) => (registrations, Ok(())),
@@ -159,14 +186,18 @@ impl Views {
 
     /// Loads them as soon as the store answers again: no revision tells of that.
     fn retry_registrations(&self) {
+        if self.0.retrying.swap(true, Ordering::AcqRel) {
+            return;
+        }
         let inner = Arc::downgrade(&self.0);
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(RETRY).await;
                 let Some(strong) = inner.upgrade() else { return };
-                // One that is loaded meanwhile is as new or newer; this one is loaded after it.
+                let _turn = strong.registering.lock().await;
                 if let Ok(registrations) = load_registrations(&strong.store).await {
                     strong.registrations.store(Arc::new(registrations));
+                    strong.retrying.store(false, Ordering::Release);
                     strong.refreshed.send_modify(|count| *count += 1);
                     return;
                 }
@@ -201,11 +232,13 @@ impl Views {
             .await?;
         let current = cell.current.load_full();
         if current.revision == own && current.platform_revision == platform {
+            cell.fresh.store(true, Ordering::Release);
             return Ok(());
         }
         let view = Arc::new(self.load(tenant, Some(current)).await?);
         let revision = view.revision;
         cell.current.store(view);
+        cell.fresh.store(true, Ordering::Release);
         cell.changed.send_replace(revision);
         Ok(())
     }

@@ -9,7 +9,7 @@ use aesp_proto::{DispatchId, Entropy, ErrorCode, Incarnation, v1::ToolResult};
 use aesp_runtime::{LateResults, Settled};
 use aesp_storage::{MemoryOptions, Store};
 
-use self::harness::{Pipeline, REFUSED_ONCE};
+use self::harness::{Pipeline, REFUSED_ONCE, UNANSWERED};
 
 async fn pipeline() -> (tempfile::TempDir, Pipeline) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -45,6 +45,9 @@ async fn what_is_told_late_is_for_the_owner_of_the_session() {
         async |dispatch| pipeline.late.settle("spiffe://test/runtime", dispatch, ToolResult::default()).await;
     assert_eq!(settle(dispatch).await, Settled::Unwanted, "it is recorded");
 
+    let unknown = pipeline.call("write", "second".into(), UNANSWERED).await.expect_err("no answer");
+    assert_eq!(unknown.code(), ErrorCode::OutcomeUnknown, "{unknown}");
+    let dispatch = pipeline.dispatches.lock().unwrap()[1];
     let held_by = |owner, held| {
         let shards = pipeline.shards.shards();
         let changed = shards.iter().map(|shard| Shard { owner: Some(owner), held, ..*shard }).collect();

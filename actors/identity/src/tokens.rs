@@ -5,6 +5,7 @@ use aesp_storage::Transaction;
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{SHA256, digest};
 use quick_cache::sync::Cache;
+use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -78,6 +79,8 @@ impl fmt::Debug for AccessToken {
 pub struct Tokens {
     options: TokenOptions,
     keys: ArcSwap<KeySet>,
+    /// Held while the keys are loaded and put there, or an older load could take the place of a newer one.
+    reloading: Mutex<()>,
     verified: Cache<[u8; 32], Verified>,
 }
 
@@ -98,6 +101,7 @@ impl Tokens {
         Ok(Self {
             verified: Cache::new(options.remembered),
             keys: ArcSwap::from_pointee(keys),
+            reloading: Mutex::new(()),
             options: TokenOptions { lifetime: options.lifetime.min(MAX_ACCESS_LIFETIME), ..options },
         })
     }
@@ -105,7 +109,8 @@ impl Tokens {
     /// Takes keys that no store holds.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn with_keys(keys: KeySet, options: TokenOptions) -> Self {
-        Self { verified: Cache::new(options.remembered), keys: ArcSwap::from_pointee(keys), options }
+        let verified = Cache::new(options.remembered);
+        Self { verified, keys: ArcSwap::from_pointee(keys), reloading: Mutex::new(()), options }
     }
 
     /// Loads the signing keys again, after this or another node rotated them. Not in the transaction that rotates: its
@@ -114,6 +119,7 @@ impl Tokens {
     /// # Errors
     /// As [`Tokens::load`]; the keys stay as they were.
     pub async fn reload(&self, tx: &Transaction) -> Result<(), Error> {
+        let _turn = self.reloading.lock().await;
         let keys = KeySet::new(keys::load(tx).await?)?;
         self.keys.store(Arc::new(keys));
         self.verified.clear();

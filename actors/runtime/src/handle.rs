@@ -28,6 +28,8 @@ use crate::{
 const RESTART: Restart = Restart { intensity: 10, within: Duration::from_secs(60) };
 /// When a call that nobody fulfils may be tried again: Runtimes reconnect within a second or so.
 const RECONNECT: Duration = Duration::from_secs(1);
+/// Between two looks whether calls are still at Runtimes.
+const STILL_HELD: Duration = Duration::from_millis(20);
 /// How long the word may take which Runtime of another node works on a call.
 const ACCEPTED: Duration = Duration::from_secs(1);
 
@@ -168,6 +170,14 @@ impl Runtimes {
         match self.shared.find(dispatch)? {
             Found::Running(running) => Some(running),
             Found::NotAccepted(_) => None,
+        }
+    }
+
+    /// Returns when no call is at a Runtime any more, those of other nodes at the Runtimes here included. New ones must have been
+    /// stopped from coming.
+    pub async fn finish(&self) {
+        while self.shared.holds_any() {
+            tokio::time::sleep(STILL_HELD).await;
         }
     }
 

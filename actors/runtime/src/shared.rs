@@ -135,6 +135,11 @@ impl Shared {
         }))
     }
 
+    /// Tells whether anybody waits for a dispatch, here or for another node.
+    pub(crate) fn holds_any(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// Returns who has a held dispatch.
     pub(crate) fn holder(&self, dispatch: DispatchId) -> Option<Holder> {
         let held = self.held.get(&dispatch)?;

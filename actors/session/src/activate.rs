@@ -38,6 +38,14 @@ impl Sessions {
             // A session that can't be activated costs no memory.
             self.0.live.remove_if(&key, |_, held| Arc::ptr_eq(held, &cell) && !held.initialized());
         }
+        if let Ok(found) = &live {
+            // INVARIANT S1: the shard may have left while the session was activated.
+            let fence = self.0.context.shards.fence(session.as_bytes());
+            if fence != Ok(found.fence) {
+                self.leave(key, found);
+                return Err(fence.map_or_else(Into::into, |_| aesp_supervision::Error::Gone.into()));
+            }
+        }
         live
     }
 

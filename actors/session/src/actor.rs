@@ -53,6 +53,8 @@ pub(crate) enum Message {
     End,
     Renewed(Timestamp),
     Passivate,
+    /// Leaves memory if no call runs; tells whether it does.
+    Depart(Reply<bool>),
     /// The shard is another node's, or about to be: whatever runs is cancelled.
     Leave,
 }
@@ -153,6 +155,11 @@ impl Acting {
             Message::Renewed(expires_at) => {
                 self.change(|row| row.expires_at = row.expires_at.max(expires_at));
                 self.step(now, Event::Renewed { expires_at })
+            }
+            Message::Depart(reply) => {
+                let idle = self.state.running() == 0;
+                reply.send(idle);
+                idle
             }
             // The signals of the running calls go with the actor, which cancels them.
             Message::Leave => true,

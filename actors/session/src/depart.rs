@@ -2,13 +2,18 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use aesp_proto::{SessionId, ShardId, TenantId, Timestamp};
 use aesp_storage::shard_of;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{Sessions, actor::Message, live::Live};
+
+/// How long an overloaded session is left before it is asked again whether it may leave.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
 
 impl Sessions {
     /// Takes note of a shard that has become this node's: what is due for its sessions is due here.
     pub fn arrive(&self) {
+        self.0.moved.fetch_add(1, Ordering::AcqRel);
+        self.0.arrived.store(true, Ordering::Release);
         for tenancy in &self.0.tenancies {
             tenancy.due(Timestamp(i64::MIN));
         }
@@ -24,10 +29,12 @@ impl Sessions {
                     let ended = live.shared.ended.notified();
                     tokio::pin!(ended);
                     ended.as_mut().enable();
-                    if live.shared.in_flight.load(Ordering::Acquire) == 0 {
-                        return;
+                    // In its turn, behind whatever has begun.
+                    match live.handle.ask(Message::Depart).await {
+                        Ok(false) => ended.await,
+                        Ok(true) | Err(aesp_supervision::Error::Gone) => return,
+                        Err(_) => sleep(ASK_AGAIN).await,
                     }
-                    ended.await;
                 }
             };
             if timeout_at(until, idle).await.is_err() {
@@ -39,6 +46,7 @@ impl Sessions {
 
     /// Lets the shard's sessions leave memory at once; what runs in them is cancelled, and can't be recorded any more.
     pub fn lose(&self, shard: ShardId) {
+        self.0.moved.fetch_add(1, Ordering::AcqRel);
         for (_, live) in self.live_in(shard) {
             // One that is gone has left already.
             let _ = live.handle.tell(Message::Leave);

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use aesp_proto::TenantId;
 use aesp_supervision::{Restart, Supervisor, Unavailable};
@@ -47,6 +47,12 @@ impl Actor for Duty {
     ) -> Result<(), ActorProcessingErr> {
         let now = sessions.now();
         sessions.passivate(now);
+        if sessions.0.arrived.swap(false, Ordering::AcqRel)
+            && let Err(error) = sessions.note_tenants().await
+        {
+            sessions.0.arrived.store(true, Ordering::Release);
+            return Err(Unavailable::because(error));
+        }
         let tenants: Vec<TenantId> = sessions.0.tenancies.iter().map(|entry| *entry.key()).collect();
         for tenant in tenants {
             // Sweeping is the whole work of this actor, so it may wait here; an outage of the store parks it.

@@ -1,4 +1,11 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
+    time::Duration,
+};
 
 use aesp_audit::Recorder;
 use aesp_cluster::Ownership;
@@ -69,6 +76,10 @@ pub(crate) struct Inner {
     pub(crate) options: Options,
     pub(crate) live: Arc<LiveSessions>,
     pub(crate) tenancies: DashMap<TenantId, Arc<Tenancy>>,
+    /// Counts shards that came or went: after that sessions are counted anew.
+    pub(crate) moved: AtomicU64,
+    /// Shards have come, perhaps with sessions of tenants that this node has not heard of.
+    pub(crate) arrived: AtomicBool,
 }
 
 /// How often a request is sent to the next incarnation of a session's actor.
@@ -82,7 +93,14 @@ impl Sessions {
     pub async fn start(context: Context, options: Options) -> Result<Self, Error> {
         let supervisor = context.supervisor.clone();
         let live = Arc::new(DashMap::new());
-        let sessions = Self(Arc::new(Inner { context, options, live, tenancies: DashMap::new() }));
+        let sessions = Self(Arc::new(Inner {
+            context,
+            options,
+            live,
+            tenancies: DashMap::new(),
+            moved: AtomicU64::new(0),
+            arrived: AtomicBool::new(false),
+        }));
         duty::start(&supervisor, sessions.clone()).await?;
         Ok(sessions)
     }

@@ -1,11 +1,14 @@
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
 };
 
 use aesp_proto::{TenantId, Timestamp};
 use aesp_storage::{Scan, encode};
-use tokio::sync::OnceCell;
+use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
     Error, Sessions,
@@ -15,12 +18,15 @@ use crate::{
 /// What this node knows of the sessions of one tenant, besides those in memory.
 #[derive(Debug)]
 pub(crate) struct Tenancy {
-    counted: OnceCell<()>,
+    /// As of which move of shards, and when, the sessions were counted.
+    counted: Mutex<Option<(u64, Instant)>>,
     /// When something is due at the earliest.
     next_due: AtomicI64,
 }
 
 const PAGE: usize = 10_000;
+/// While shards move one after the other, sessions are counted at most so often.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 impl Tenancy {
     /// Says that something is due at this time.
@@ -41,26 +47,31 @@ impl Tenancy {
 impl Sessions {
     /// Returns the tenancy after the sessions in the store were counted into the tenant's usage.
     ///
-    /// They are counted once after the start of the node and not kept in a counter row: a count can't drift, needs no write
-    /// that all of a tenant's sessions would share, and costs one read of keys (the expiries, unsealed) a tenant and start.
+    /// Those of this node's shards are counted after its start and after shards moved, and not kept in a counter row: a count
+    /// can't drift, needs no write that all of a tenant's sessions would share, and costs one read of keys (the expiries,
+    /// unsealed) a tenant.
     pub(crate) async fn tenancy(&self, tenant: TenantId) -> Result<Arc<Tenancy>, Error> {
         let found = self.0.tenancies.get(&tenant).map(|tenancy| tenancy.clone());
         let tenancy = match found {
             Some(tenancy) => tenancy,
             None => {
                 let new =
-                    || Arc::new(Tenancy { counted: OnceCell::new(), next_due: AtomicI64::new(i64::MAX) });
+                    || Arc::new(Tenancy { counted: Mutex::new(None), next_due: AtomicI64::new(i64::MAX) });
                 self.0.tenancies.entry(tenant).or_insert_with(new).clone()
             }
         };
-        let count = || async {
+        let mut counted = tenancy.counted.lock().await;
+        // Before the count, so that a move meanwhile causes another.
+        let moved = self.0.moved.load(Ordering::Acquire);
+        let due = counted.is_none_or(|(at, when)| at != moved && when.elapsed() >= COUNT_EVERY);
+        if due {
             let count = self.count(tenant).await?;
-            self.0.context.tenants.add_sessions(tenant, count);
-            // The first sweep finds out what is due when.
+            self.0.context.tenants.set_sessions(tenant, count);
+            *counted = Some((moved, Instant::now()));
+            // The next sweep finds out what is due when.
             tenancy.due(Timestamp(i64::MIN));
-            Ok::<_, Error>(())
-        };
-        tenancy.counted.get_or_try_init(count).await?;
+        }
+        drop(counted);
         Ok(tenancy)
     }
 
@@ -69,7 +80,8 @@ impl Sessions {
         let mut after: Option<Due> = None;
         loop {
             let page = self.due(tenant, &Due::EXPIRIES, after, PAGE).await?;
-            count += page.len();
+            let own = |due: &&Due| self.0.context.shards.fence(due.session().as_bytes()).is_ok();
+            count += page.iter().filter(own).count();
             after = page.last().copied();
             if page.len() < PAGE {
                 return Ok(u32::try_from(count).unwrap_or(u32::MAX));

@@ -46,6 +46,13 @@ impl Meter {
         debug_assert!(gave.is_ok(), "given back more than was taken");
     }
 
+    /// As [`Meter::give`], for what may have been counted anew between taking and giving.
+    pub(crate) fn give_any(&self) {
+        let down = |used: u32| Some(used.saturating_sub(1));
+        // The closure never refuses.
+        let _ = self.used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, down);
+    }
+
     fn used(&self) -> u32 {
         self.used.load(Ordering::Acquire)
     }
@@ -120,9 +127,9 @@ impl Gate {
         take(&self.runtimes, "Runtimes", LONG_RETRY)
     }
 
-    /// Adds sessions that the store already has; they may be more than the limit.
-    pub(crate) fn add_sessions(&self, count: u32) {
-        self.sessions.used.fetch_add(count, Ordering::AcqRel);
+    /// Says how many sessions there are; they may be more than the limit.
+    pub(crate) fn set_sessions(&self, count: u32) {
+        self.sessions.used.store(count, Ordering::Release);
     }
 
     pub(crate) fn usage(&self) -> Usage {

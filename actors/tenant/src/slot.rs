@@ -39,7 +39,7 @@ impl SessionSlot {
 impl Drop for SessionSlot {
     fn drop(&mut self) {
         if let Some(gate) = self.0.take() {
-            gate.sessions.give();
+            gate.sessions.give_any();
         }
     }
 }

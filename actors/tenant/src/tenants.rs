@@ -63,7 +63,7 @@ impl Tenants {
         Ok(CallSlot(gate))
     }
 
-    /// Admits a new session. The sessions that the store already has must have been told with [`Tenants::add_sessions`].
+    /// Admits a new session. The sessions that the store already has must have been told with [`Tenants::set_sessions`].
     ///
     /// # Errors
     /// [`Error::Suspended`], [`Error::Deleted`] or [`Error::QuotaExceeded`].
@@ -83,15 +83,15 @@ impl Tenants {
         Ok(RuntimeSlot(gate))
     }
 
-    /// Counts sessions that the store had before this node started.
-    pub fn add_sessions(&self, tenant: TenantId, count: u32) {
-        self.known(tenant).add_sessions(count);
+    /// Says how many sessions of the tenant there are in this node's shards.
+    pub fn set_sessions(&self, tenant: TenantId, count: u32) {
+        self.known(tenant).set_sessions(count);
     }
 
     /// Frees the places of sessions that ended.
     pub fn release_sessions(&self, tenant: TenantId, count: usize) {
         let gate = self.known(tenant);
-        (0..count).for_each(|_| gate.sessions.give());
+        (0..count).for_each(|_| gate.sessions.give_any());
     }
 
     /// Applies the snapshot's quotas now, instead of with the next admission.

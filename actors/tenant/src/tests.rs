@@ -204,7 +204,7 @@ async fn quotas_hold_and_take_effect_at_once() {
     assert!(refused.retry_delay().is_some());
     let _runtime = tenants.admit_runtime(&old).unwrap();
     assert!(tenants.admit_runtime(&old).is_err());
-    tenants.add_sessions(id, 1);
+    tenants.set_sessions(id, 1);
     tenants.admit_session(&old).unwrap().keep();
     assert!(tenants.admit_session(&old).is_err());
     tenants.release_sessions(id, 1);

@@ -247,7 +247,6 @@ impl<C: Clone, S> State<C, S> {
             let Some(frame) = self.queue.pop_front() else { break };
             let size = size_of(&frame);
             self.queued_bytes -= size;
-            bytes += size;
             match &frame {
                 Frame::Request(request) => match self.callers.get_mut(&request.id) {
                     Some(calling) => calling.sent = true,
@@ -260,6 +259,7 @@ impl<C: Clone, S> State<C, S> {
                 Frame::End(_) => self.open -= 1,
                 _ => {}
             }
+            bytes += size;
             frames.push(frame);
         }
         // Last: never before a hello.

@@ -32,11 +32,11 @@ pub(super) struct Method {
 pub(super) fn method(path: &str) -> Option<Method> {
     let kind = |repeatable, streams| Some(Method { repeatable, streams, creates: false });
     match path.strip_prefix(AGENT)? {
-        "Invoke" | "GetSession" | "ListTools" | "GetInvocation" | "RenewSession" | "CancelInvocation" => {
-            kind(true, false)
-        }
+        // Each attempt of AuthorizeToolCall draws an id of its own and is decided and recorded anew.
+        "Invoke" | "GetSession" | "ListTools" | "GetInvocation" | "RenewSession" | "CancelInvocation"
+        | "AuthorizeToolCall" => kind(true, false),
         "InvokeStream" => kind(true, true),
-        "DestroySession" | "ResolveInvocation" | "AuthorizeToolCall" | "LogToolResult" => kind(false, false),
+        "DestroySession" | "ResolveInvocation" | "LogToolResult" => kind(false, false),
         "CreateSession" => Some(Method { repeatable: false, streams: false, creates: true }),
         _ => None,
     }

@@ -32,7 +32,7 @@ use super::{
 use crate::{guard::bearer, services::Context, tls::PeerInfo};
 
 /// How long a request waits for an owner: longer than a dead node's shards need to find one.
-const PATIENCE: Duration = Duration::from_secs(6);
+const PATIENCE: Duration = Duration::from_secs(25);
 /// How long it waits before it looks again by itself.
 const PAUSE: Duration = Duration::from_millis(50);
 const PREFIX_BYTES: usize = 5;
@@ -172,7 +172,7 @@ where
         let Some(peers) = self.gateway.context.others.peers() else { return Err(Again::because("not_sent")) };
         let began = Instant::now();
         let rights = self.rights();
-        let payload = match self.ask() {
+        let payload = match self.ask(rights.as_deref()) {
             Ok(payload) => payload,
             Err(error) => return Ok(self.refusal(error)),
         };
@@ -261,7 +261,7 @@ where
     }
 
     /// Returns the request as it travels. The owner authenticates it again.
-    fn ask(&self) -> Result<Bytes, Error> {
+    fn ask(&self, rights: Option<&View>) -> Result<Bytes, Error> {
         let context = &self.gateway.context;
         let extensions = &self.parts.extensions;
         let peer = extensions.get::<PeerInfo>().cloned().unwrap_or_default();
@@ -288,6 +288,9 @@ where
             body: self.body.clone(),
             // 0 would stand for no limit.
             timeout_ms: left.map_or(0, |left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1)),
+            tenant_id: self.caller.tenant().to_string(),
+            tenant_revision: rights.map_or(0, |view| view.revision.0),
+            platform_revision: rights.map_or(0, |view| view.platform_revision.0),
         };
         Ok(PeerAsk { ask: Some(Ask::Request(request)) }.encode_to_vec().into())
     }

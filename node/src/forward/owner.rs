@@ -77,6 +77,21 @@ impl Owner {
         }
     }
 
+    /// INVARIANT R1: what is decided here is decided by rights as new as those that the gateway compares with afterwards.
+    async fn catch_up(&self, request: &ForwardedRequest) -> Result<(), Error> {
+        let tenant = request.tenant_id.parse().map_err(|_| Error::invalid("the tenant's id is malformed"))?;
+        let asked = aesp_runtime::Rights {
+            tenant: Revision(request.tenant_revision),
+            platform: Revision(request.platform_revision),
+        };
+        let views = &self.0.context.views;
+        // A view that is not there is loaded as it is now.
+        if views.peek(tenant).is_some_and(|view| !view.rights().cover(&asked)) {
+            views.refresh(tenant).await?;
+        }
+        Ok(())
+    }
+
     /// Serves a client's request as if the client were connected here.
     async fn serve(self, from: Incarnation, request: ForwardedRequest) -> Parts {
         let began = Instant::now();
@@ -94,6 +109,9 @@ impl Owner {
             0 => LONGEST,
             milliseconds => Duration::from_millis(milliseconds).min(LONGEST),
         };
+        if let Err(error) = self.catch_up(&request).await {
+            return failed(error);
+        }
         let request = match as_received(from, request) {
             Ok(request) => request,
             Err(error) => return failed(error),

@@ -68,7 +68,7 @@ impl Disk {
 
     /// Tells whether nothing more fits onto the disk.
     pub(super) fn is_full(&self) -> bool {
-        fstatvfs(&self.file).is_ok_and(|stat| stat.f_bfree.saturating_mul(stat.f_frsize) < FULL_BYTES)
+        fstatvfs(&self.file).is_ok_and(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) < FULL_BYTES)
     }
 }
 
