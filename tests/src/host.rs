@@ -4,11 +4,10 @@ use std::{
 };
 
 use aesp_sdk::{Client, Credentials, Endpoint, Tls};
-use anyhow::{Context, ensure};
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::{Process, Site, soon};
+use crate::{Process, Site};
 
 /// How a [`Host`] is to be started.
 #[derive(Clone, Debug, Default)]
@@ -193,18 +192,6 @@ impl Addresses {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         Self { grpc: any, https: any, metrics: any, peers: member.then_some(any) }
     }
-}
-
-/// Runs a command to its end and returns the JSON that it printed.
-pub(crate) async fn json_of(mut command: Command) -> anyhow::Result<Value> {
-    let output = soon("the command ends", command.kill_on_drop(true).output()).await??;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{command:?}: {}: {said}", output.status);
-    serde_json::from_slice(&output.stdout).with_context(|| format!("{command:?} printed no JSON: {said}"))
-}
-
-pub(crate) fn text(value: &Value, field: &str) -> anyhow::Result<String> {
-    value[field].as_str().map(str::to_owned).with_context(|| format!("the command showed no {field}"))
 }
 
 /// Starts the node and waits until it listens.

@@ -4,6 +4,7 @@
 mod admin;
 mod balancer;
 mod binary;
+pub mod command;
 mod contracts;
 pub mod descriptors;
 mod host;
@@ -22,7 +23,7 @@ mod world;
 
 pub use admin::platform;
 pub use balancer::Balancer;
-pub use binary::aesp_binary;
+pub use binary::{aesp_binary, program_beside};
 pub use contracts::{Contract, echo, object};
 pub use host::{Certificate, Host, HostOptions};
 pub use process::Process;

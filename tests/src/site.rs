@@ -13,7 +13,7 @@ use tokio::process::Command;
 
 use crate::{
     Certificate, Host, aesp_binary,
-    host::{json_of, text},
+    command::{issued, json_of, text},
     until,
 };
 
@@ -149,13 +149,7 @@ impl Site {
     pub async fn issue(&self, arguments: &[&str]) -> anyhow::Result<Certificate> {
         let mut issue = self.command();
         issue.arg("pki").args(arguments);
-        let issued = json_of(issue).await?;
-        Ok(Certificate {
-            certificate: text(&issued, "certificate")?.into(),
-            key: text(&issued, "key")?.into(),
-            identity: text(&issued, "identity")?,
-            serial: text(&issued, "serial")?,
-        })
+        issued(issue).await
     }
 }
 

@@ -3,12 +3,13 @@
 use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
-    process::Stdio,
 };
 
-use aesp_tests::{Certificate, soon};
-use anyhow::{Context, ensure};
-use serde_json::Value;
+use aesp_tests::{
+    Certificate,
+    command::{issued, json_of, text},
+};
+use anyhow::ensure;
 use tokio::{process::Command, task::block_in_place};
 
 use super::{
@@ -143,8 +144,8 @@ async fn node_certificate(
 ) -> anyhow::Result<(PathBuf, PathBuf)> {
     let mut issue = aesp(binary, folder);
     issue.args(["pki", "node", name, "--host", &address.to_string()]);
-    let issued = json_of(issue).await?;
-    Ok((text(&issued, "certificate")?.into(), text(&issued, "key")?.into()))
+    let issued = issued(issue).await?;
+    Ok((issued.certificate, issued.key))
 }
 
 /// Has a Runtime's certificate issued.
@@ -154,13 +155,7 @@ async fn node_certificate(
 pub(super) async fn issue(binary: &Path, folder: &Path, runtime_id: &str) -> anyhow::Result<Certificate> {
     let mut issue = aesp(binary, folder);
     issue.args(["pki", "issue", "--name", runtime_id, "--runtime", runtime_id]);
-    let issued = json_of(issue).await?;
-    Ok(Certificate {
-        certificate: text(&issued, "certificate")?.into(),
-        key: text(&issued, "key")?.into(),
-        identity: text(&issued, "identity")?,
-        serial: text(&issued, "serial")?,
-    })
+    issued(issue).await
 }
 
 fn aesp(binary: &Path, folder: &Path) -> Command {
@@ -170,17 +165,4 @@ fn aesp(binary: &Path, folder: &Path) -> Command {
         .env("AESP_PROFILE", folder.join("no-profile.toml"))
         .env("AESP_OUTPUT", "json");
     command
-}
-
-/// Runs a command to its end and returns the JSON that it printed.
-async fn json_of(mut command: Command) -> anyhow::Result<Value> {
-    command.stdin(Stdio::null()).kill_on_drop(true);
-    let output = soon("the command ends", command.output()).await??;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{command:?}: {}: {said}", output.status);
-    serde_json::from_slice(&output.stdout).with_context(|| format!("{command:?} printed no JSON: {said}"))
-}
-
-fn text(value: &Value, field: &str) -> anyhow::Result<String> {
-    value[field].as_str().map(str::to_owned).with_context(|| format!("the command showed no {field}"))
 }

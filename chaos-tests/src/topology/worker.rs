@@ -1,7 +1,7 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use aesp_sdk::Endpoint;
-use aesp_tests::{Certificate, Process};
+use aesp_tests::{Certificate, Process, program_beside};
 use anyhow::Context;
 use tokio::process::Command;
 
@@ -30,7 +30,8 @@ impl Worker {
     /// # Errors
     /// When the program is not there.
     pub(crate) fn start(&mut self) -> anyhow::Result<()> {
-        let mut command = Command::new(runtime_binary()?);
+        let mut command =
+            Command::new(program_beside("aesp-chaos-runtime", "cargo build -p aesp-chaos-tests --bins")?);
         command.args(["--id", &self.id, "--count", &self.count.to_string()]);
         for endpoint in &self.endpoints {
             command.args(["--endpoint", &endpoint.to_string()]);
@@ -86,16 +87,4 @@ impl Worker {
         let lines = self.process.as_ref().map(Process::log).unwrap_or_default();
         lines[lines.len().saturating_sub(3)..].join("; ")
     }
-}
-
-/// Finds aesp-chaos-runtime beside this program.
-fn runtime_binary() -> anyhow::Result<PathBuf> {
-    let own = std::env::current_exe().context("the place of this program is unknown")?;
-    let beside = |folder: &Path| folder.join("aesp-chaos-runtime");
-    own.ancestors().skip(1).take(2).map(beside).find(|path| path.is_file()).with_context(|| {
-        format!(
-            "there is no aesp-chaos-runtime beside {}: run cargo build -p aesp-chaos-tests --bins",
-            own.display()
-        )
-    })
 }

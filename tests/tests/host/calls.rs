@@ -107,14 +107,7 @@ async fn a_node_at_its_limit_refuses_at_once_and_says_when_to_come_again() {
     let options = HostOptions { set: vec!["limits.calls_in_flight=1".into()] };
     let world = World::with(options).await.unwrap();
     let gate = Gate::new();
-    let inside = gate.clone();
-    let worker = world.runtime().unwrap().tool("echo", move |_, args| {
-        let gate = inside.clone();
-        async move {
-            gate.pass().await;
-            Ok(args)
-        }
-    });
+    let worker = gate.echo(world.runtime().unwrap());
     let _worker = Worker::start(worker).await.unwrap();
     let (first, second) = (world.session().await.unwrap(), world.session().await.unwrap());
     let running = tokio::spawn(async move { first.call("echo", json!({ "text": "first" })).await });

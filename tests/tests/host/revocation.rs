@@ -9,14 +9,7 @@ async fn waiting(
     world: &World,
 ) -> (Worker, Gate, aesp_sdk::Session, tokio::task::JoinHandle<Result<aesp_sdk::CallResult, Error>>) {
     let gate = Gate::new();
-    let inside = gate.clone();
-    let worker = world.runtime().unwrap().tool("echo", move |_, args| {
-        let gate = inside.clone();
-        async move {
-            gate.pass().await;
-            Ok(args)
-        }
-    });
+    let worker = gate.echo(world.runtime().unwrap());
     let worker = Worker::start(worker).await.unwrap();
     let session = world.session().await.unwrap();
     let running = session.call("echo", json!({ "text": "slow" }));

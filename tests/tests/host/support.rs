@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use aesp_sdk::{Error, ErrorCode};
+use aesp_sdk::{Error, ErrorCode, RuntimeBuilder};
 use tokio::sync::{Notify, Semaphore};
 
 /// What refuses a caller who has no right.
@@ -34,6 +34,18 @@ pub(crate) struct Gate {
 impl Gate {
     pub(crate) fn new() -> Self {
         Self { arrived: Arc::new(Semaphore::new(0)), open: Arc::new(Notify::new()) }
+    }
+
+    /// Adds the tool `echo`, in which every call stops at the gate.
+    pub(crate) fn echo(&self, runtime: RuntimeBuilder) -> RuntimeBuilder {
+        let gate = self.clone();
+        runtime.tool("echo", move |_, args| {
+            let gate = gate.clone();
+            async move {
+                gate.pass().await;
+                Ok(args)
+            }
+        })
     }
 
     /// Called in the tool.

@@ -1,6 +1,6 @@
 //! A Host's side with in-memory streams, and a Runtime that does as the test says.
 #![expect(clippy::unwrap_used, reason = "a test")]
-#![allow(dead_code, reason = "each of the tests that share it uses its part")]
+#![expect(dead_code, reason = "each of the tests that share it uses its part")]
 
 use std::{
     sync::{
