@@ -1,5 +1,6 @@
 //! The bench: the governed path and a bare relay in one run, with the same agent and the same Runtime.
 
+mod cluster;
 mod governed;
 mod load;
 mod many;
@@ -78,6 +79,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     report.many_runtimes(many::runtimes(1_000 / scale).await?);
     report::say("many sessions");
     report.many_sessions(many::sessions(100_000 / scale).await?);
+    report::say("three nodes");
+    report.cluster(cluster::measure(length, 200 / scale).await?);
     report.write(&arguments.out)?;
     report.show(&arguments.out);
     Ok(())

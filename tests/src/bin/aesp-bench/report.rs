@@ -7,6 +7,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
+    cluster::Cluster,
     many::{ManyCalls, ManyRuntimes, ManySessions},
     side::Row,
 };
@@ -19,6 +20,7 @@ pub(crate) struct Report {
     many_calls: Option<ManyCalls>,
     many_runtimes: Option<ManyRuntimes>,
     many_sessions: Option<ManySessions>,
+    cluster: Option<Cluster>,
 }
 
 /// What governing costs, as a multiple of the bare relay.
@@ -60,6 +62,10 @@ impl Report {
 
     pub(crate) fn many_sessions(&mut self, seen: ManySessions) {
         self.many_sessions = Some(seen);
+    }
+
+    pub(crate) fn cluster(&mut self, seen: Cluster) {
+        self.cluster = Some(seen);
     }
 
     pub(crate) fn write(&self, folder: &Path) -> anyhow::Result<()> {
@@ -115,6 +121,34 @@ impl Report {
                 seen.sessions, seen.created_per_second, seen.active, seen.host_mib
             ));
         }
+        if let Some(seen) = &self.cluster {
+            show_cluster(seen);
+        }
         say(&format!("written to {}", folder.join("bench.json").display()));
     }
+}
+
+fn show_cluster(seen: &Cluster) {
+    let ms = |us: u64| us as f64 / 1e3;
+    say(&format!(
+        "three nodes on this machine: {:.0} calls/s at 1,024 in flight, one node {:.0}",
+        seen.three_nodes_calls_per_second, seen.one_node_calls_per_second
+    ));
+    say(&format!(
+        "one call at a time: p50 {:.2} ms at its owner, {:.2} ms through another node",
+        ms(seen.own_p50_us),
+        ms(seen.forwarded_p50_us)
+    ));
+    say(&format!(
+        "{} revocations over three nodes: p50 {:.1} ms, p99 {:.1} ms",
+        seen.revocations,
+        ms(seen.revocation_p50_us),
+        ms(seen.revocation_p99_us)
+    ));
+    say(&format!(
+        "a tenant beside one at 50 times its share ({:.0} calls/s): p95 {:.1} ms, alone {:.1} ms",
+        seen.burst_calls_per_second,
+        ms(seen.quiet_tenant_beside_burst_p95_us),
+        ms(seen.quiet_tenant_alone_p95_us)
+    ));
 }
