@@ -93,6 +93,8 @@ pub(crate) struct Inner {
     pub(crate) options: Options,
     pub(crate) own: Incarnation,
     pub(crate) id: String,
+    /// What this node's row says that no other node's does, also not on a copy of the store.
+    pub(crate) birth: String,
     pub(crate) seams: Seams,
     pub(crate) lease: Lease,
     pub(crate) ownership: Ownership,
@@ -150,6 +152,12 @@ impl Cluster {
     #[must_use]
     pub fn id(&self) -> &str {
         &self.inner().id
+    }
+
+    /// Returns what this node wrote into its row when it joined, which proves to its peers that it uses the same store.
+    #[must_use]
+    pub fn birth(&self) -> &str {
+        &self.inner().birth
     }
 
     /// Returns who owns which shard as this node sees it; nothing is its own before it serves.

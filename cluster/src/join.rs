@@ -71,8 +71,10 @@ impl Cluster {
         let store = &context.store;
         let own = store.run(|tx| Box::pin(async move { tx.next_incarnation().await }));
         let own = Incarnation(own.await?);
+        let birth = HEXLOWER.encode(&context.entropy.bytes());
+        let eyes = Eyes::default();
         let mut joining =
-            Joining { context: &context, options: &options, seams: &seams, own, eyes: Eyes::default() };
+            Joining { context: &context, options: &options, seams: &seams, own, birth: &birth, eyes };
         let joined = joining.run().await?;
         let eyes = joining.eyes;
         let lease = Lease::new(Arc::clone(&seams.steady));
@@ -93,6 +95,7 @@ impl Cluster {
             stop: CancellationToken::new(),
             id: joined.id,
             own,
+            birth,
             lease,
             seams,
             options,
@@ -109,6 +112,7 @@ struct Joining<'a> {
     options: &'a Options,
     seams: &'a Seams,
     own: Incarnation,
+    birth: &'a str,
     eyes: Eyes,
 }
 
@@ -205,6 +209,7 @@ impl Joining<'_> {
             applied: RightsPosition::default(),
             wall: self.context.clock.now(),
             load: Load::default(),
+            birth: self.birth.to_owned(),
         };
         let id = HEXLOWER.encode(&self.context.entropy.bytes());
         write(&self.context.store, self.own, &row, &id, self.options).await

@@ -58,6 +58,7 @@ impl View {
                 incarnation,
                 name: row.name.clone(),
                 endpoint: row.endpoint.clone(),
+                birth: row.birth.clone(),
             })
             .collect()
     }

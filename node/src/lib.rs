@@ -2,6 +2,7 @@
 
 pub mod cli;
 mod cluster;
+mod components;
 pub mod config;
 mod directory;
 mod duties;
@@ -10,6 +11,7 @@ mod forward;
 mod guard;
 mod host;
 mod init;
+mod joining;
 mod listen;
 mod logs;
 mod metrics;
@@ -20,5 +22,5 @@ pub mod tls;
 pub mod wiring;
 
 pub use config::Config;
-pub use host::{Drain, Host, ReadinessProbe, RefusalObserver};
+pub use host::{Component, Drain, Host, ReadinessProbe, RefusalObserver};
 pub use serve::{Addresses, Node, serve};

@@ -115,7 +115,7 @@ impl Node {
             refused: host.refused.clone(),
         };
         let readiness = listen::Readiness::new(host.ready);
-        let (routes, health) = listen::with_public(host.routes, readiness.clone())?;
+        let (routes, health) = listen::with_public(host.routes, readiness.clone(), &host.registry)?;
         let shutdown = Shutdown::new(readiness.clone(), health.clone(), host.drain, connections.clone());
 
         let mut background = JoinSet::new();

@@ -13,24 +13,31 @@ use aesp_storage::{FileKeyProvider, KeyProvider, LmdbOptions, MemoryOptions, Sto
 use aesp_supervision::Supervisor;
 use aesp_tenant::Tenants;
 use anyhow::Context as _;
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, Host,
     cluster::{Duties, Member, Others, Outside, Router, RuntimeLinks, Witness},
+    components,
     config::Engine,
     directory::{RuntimeQuota, ViewDirectory},
     duties,
     end::End,
     forward::{self, Forward, Owner},
     guard::Guard,
+    joining::Door,
     services::{self, Context},
 };
 
 /// How long a starting node waits until it owns something, or the cluster has nothing for it.
 const TAKES_UP: Duration = Duration::from_secs(10);
 const TAKES_UP_LOOK: Duration = Duration::from_millis(10);
+/// How long a node that may not join tries to put that on record.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// Opens the store, joins the cluster, starts the actors and makes the services.
 ///
@@ -63,7 +70,12 @@ pub(crate) async fn assemble(
     let (recorder, audit) = started.context("the audit log can't be written")?;
     let witness = Arc::new(Witness::start(recorder.clone(), entropy.clone()));
     // INVARIANT R1: known to the others first, and only then the rights are read: no change slips in between.
-    let cluster = join(&store, config, member.as_ref(), &registry, &clock, &entropy, &witness).await?;
+    let joined = join(&store, config, member.as_ref(), &registry, &clock, &entropy, &witness).await;
+    if joined.is_err() {
+        // Why not is on record before the process ends.
+        drop(timeout(LAST_WORDS, witness.settle()).await);
+    }
+    let cluster = joined?;
     let ownership = cluster.ownership();
     let tokens = load_tokens(&store, config, &*clock, &entropy).await.context("no signing key")?;
     let views = Views::start(store.clone()).await.context("the platform's rights can't be loaded")?;
@@ -131,6 +143,7 @@ pub(crate) async fn assemble(
         cluster: cluster.clone(),
         ownership,
         others: Others::default(),
+        door: Arc::new(Door::new(config, &registry, entropy.clone())?),
         entropy: entropy.clone(),
         clock: Arc::clone(&clock),
     };
@@ -168,12 +181,12 @@ pub(crate) async fn assemble(
     cluster.serve(Arc::new(Duties(context.clone())), membership.as_ref().map(|member| member.links.clone()));
     takes_up(&cluster).await;
 
-    let not_escalated = duties::escalation(root.clone());
-    let (log, placed) = (recorder.clone(), cluster.clone());
+    let ready = components::probe(&context, root.clone(), closing.clone());
+    let log = recorder.clone();
     let host = Host {
         routes: guarded.into(),
         jwks: Arc::new(move || tokens.jwks()),
-        ready: Arc::new(move || not_escalated().and_then(|()| placed.ready())),
+        ready,
         registry,
         peers: membership.as_ref().map(|member| member.at),
         lost: Box::pin(async move { lease.lost().await }),

@@ -69,6 +69,14 @@ impl Site {
     /// # Errors
     /// When it does not come up, with what it said.
     pub async fn node(&self, name: &str) -> anyhow::Result<Host> {
+        self.node_with(name, &[]).await
+    }
+
+    /// Starts a node of the cluster as [`Site::node`] does, with settings of its own, as `SECTION.KEY=VALUE`.
+    ///
+    /// # Errors
+    /// When it does not come up, with what it said.
+    pub async fn node_with(&self, name: &str, own: &[String]) -> anyhow::Result<Host> {
         let pki = self.folder().join("data/pki");
         let (certificate, key) = (pki.join(format!("{name}.pem")), pki.join(format!("{name}.key")));
         if !certificate.exists() {
@@ -78,7 +86,16 @@ impl Site {
         settings.push(format!("node.name={name}"));
         settings.push(format!("cluster.certificate={}", certificate.display()));
         settings.push(format!("cluster.key={}", key.display()));
+        settings.extend_from_slice(own);
         Host::on(self.clone(), Some(name.to_owned()), settings).await
+    }
+
+    /// Starts a node by a configuration file that was made for it.
+    ///
+    /// # Errors
+    /// When it does not come up, with what it said.
+    pub async fn node_by(&self, name: &str, config: PathBuf) -> anyhow::Result<Host> {
+        Host::by(self.clone(), config, Some(name.to_owned()), Vec::new()).await
     }
 
     /// Returns the folder with everything that its nodes stored and logged.

@@ -37,7 +37,13 @@ impl Peers {
         inbound: impl Stream<Item = Result<PeerBatch, Status>> + Unpin,
         identity: Identity,
     ) -> &'static str {
-        tracing::info!(peer = %link.peer, name = identity.name, attempt = link.attempt, "peer link up");
+        tracing::info!(
+            peer = %link.peer,
+            name = identity.name,
+            attempt = link.attempt,
+            protocol = link.protocol(),
+            "peer link up"
+        );
         // A panic of the service must not leave a link that nobody reads.
         let carried = AssertUnwindSafe(self.read(&link, first, inbound, &identity)).catch_unwind().await;
         let reason = carried.unwrap_or("panic");

@@ -11,9 +11,11 @@ mod contract;
 mod failure;
 mod file;
 mod init;
+mod join;
 mod login;
 mod node;
 mod page;
+mod pinned;
 mod pki;
 mod policy;
 mod profile;
@@ -51,7 +53,7 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Serve until told to stop.
+    /// Serve until told to stop; or join a cluster first.
     Node(node::Node),
     /// Make a data directory: store, keys, development certificates, first administrator, configuration.
     Init(init::Init),

@@ -1,11 +1,35 @@
-use clap::Args;
+use clap::{Args, Subcommand};
 
-use super::{config, context::Context, failure::Failure};
+use super::{config, context::Context, failure::Failure, join::Join};
 use crate::{logs, serve, wiring};
 
-/// Serve until told to stop.
+/// Serve until told to stop; or join a cluster first.
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Node {
+    #[command(subcommand)]
+    first: Option<First>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Subcommand, Debug)]
+enum First {
+    /// Make this machine a node of a cluster: a key, a certificate and a configuration, in exchange for a join token.
+    Join(Join),
+}
+
+impl Node {
+    pub(crate) async fn run(self, ctx: &Context) -> Result<(), Failure> {
+        match self.first {
+            Some(First::Join(join)) => join.run(ctx).await,
+            None => self.serve.run(ctx).await,
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+struct Serve {
     /// Where to take gRPC, for example 0.0.0.0:9443.
     #[arg(long, value_name = "ADDRESS")]
     listen_grpc: Option<String>,
@@ -28,8 +52,8 @@ fn assignment(text: &str) -> Result<(String, String), String> {
     Ok((key.trim().to_owned(), value.to_owned()))
 }
 
-impl Node {
-    pub(crate) async fn run(self, ctx: &Context) -> Result<(), Failure> {
+impl Serve {
+    async fn run(self, ctx: &Context) -> Result<(), Failure> {
         let config = config::load(ctx, self.flags())?;
         logs::start(&config.log);
         let host = wiring::build(&config).await?;

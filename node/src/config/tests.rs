@@ -124,6 +124,7 @@ fn what_no_cluster_can_be_made_of_is_refused() {
         "[cluster]\nlease_ms = 10\n",
         "aesp.toml:2: `cluster.lease_ms` is \"10\"; it must be from 500 to 60000",
     );
+    refused("[cluster]\nprotocol_max = 9\n", "`cluster.protocol_max` is \"9\"; it must be 0 for the newest");
     refused("[cluster]\nseed = []\n", "unknown key `cluster.seed`; did you mean `cluster.seeds`?");
     refused("[cluster]\nseeds = [\"a\"]\n", "`cluster.seeds` is \"a\"; it must be a host and a port");
     refused("[cluster]\nadvertise = \"a:0\"\n", "`cluster.advertise` is \"a:0\"");

@@ -1,5 +1,6 @@
 use std::{fmt::Display, ops::RangeInclusive, path::PathBuf};
 
+use aesp_cluster::peer::spoken_protocols;
 use tracing_subscriber::EnvFilter;
 
 use super::{
@@ -78,6 +79,11 @@ impl Check<'_> {
 
     fn cluster(&self, config: &Config, mut cluster: Cluster) -> Result<Cluster, Error> {
         self.range("cluster.lease_ms", cluster.lease_ms, 500..=60_000)?;
+        let spoken = spoken_protocols();
+        if cluster.protocol_max != 0 && !spoken.contains(&cluster.protocol_max) {
+            let expected = format!("0 for the newest, or from {} to {}", spoken.start(), spoken.end());
+            return self.invalid("cluster.protocol_max", cluster.protocol_max, expected);
+        }
         self.name("cluster.trust_domain", &cluster.trust_domain)?;
         if config.store.engine() == Some(Engine::Memory) {
             return self.invalid("store.path", &config.store.path, "`lmdb:PATH` where there is a [cluster]");

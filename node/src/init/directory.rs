@@ -13,7 +13,7 @@ use super::{Authority, Subject, files};
 use crate::{Config, cluster, config, wiring};
 
 const NODE_LIFE: Duration = Duration::from_secs(397 * 86_400);
-const SECRET_FILE: &str = "cluster.secret";
+pub(super) const SECRET_FILE: &str = "cluster.secret";
 
 /// What a data directory is made for.
 #[derive(Clone, Debug)]
@@ -96,13 +96,13 @@ async fn fill(
     authority.issue(&Subject::server(&wanted.names), "server", &pki, clock.now(), NODE_LIFE)?;
     let node = Subject::node(&made.node.name, &wanted.names);
     authority.issue(&node, "node", &pki, clock.now(), NODE_LIFE)?;
-    files::private(&folder.join(SECRET_FILE), &cluster::fresh_secret()?)?;
+    files::private(&folder.join(SECRET_FILE), cluster::fresh_secret()?)?;
 
     let file = folder.join("aesp.toml");
     let text = toml::to_string(&made)?;
     files::private(
         &file,
-        &format!("# Made by aesp init. `aesp config default` explains every key.\n\n{text}"),
+        format!("# Made by aesp init. `aesp config default` explains every key.\n\n{text}"),
     )?;
     let sources = config::Sources { file: Some(file), ..Default::default() };
     Box::pin(wiring::first_administrator(&config::load(&sources)?)).await

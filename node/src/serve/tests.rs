@@ -22,7 +22,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::*;
 use crate::{
-    Drain,
+    Component, Drain,
     init::{Authority, Subject},
 };
 
@@ -88,7 +88,11 @@ async fn start() -> Running {
     let host = Host {
         routes: Routes::default(),
         jwks: Arc::new(|| r#"{"keys":[]}"#.into()),
-        ready: Arc::new(move || if probe.load(Ordering::SeqCst) { Ok(()) } else { Err("store away".into()) }),
+        ready: Arc::new(move || {
+            let state = if probe.load(Ordering::SeqCst) { Ok(()) } else { Err("is away".into()) };
+            let audit = Component { name: "audit", state: Ok(()), needed: true };
+            vec![Component { name: "store", state, needed: true }, audit]
+        }),
         registry: prometheus::Registry::new(),
         peers: None,
         lost: Box::pin(async move { lost.cancelled().await }),
@@ -140,7 +144,11 @@ async fn health(running: &Running) -> HealthClient<tonic::transport::Channel> {
 }
 
 async fn status(client: &mut HealthClient<tonic::transport::Channel>) -> i32 {
-    let service = "aesp.v1.AgentService".to_owned();
+    status_of(client, "aesp.v1.AgentService").await
+}
+
+async fn status_of(client: &mut HealthClient<tonic::transport::Channel>, service: &str) -> i32 {
+    let service = service.to_owned();
     client.check(HealthCheckRequest { service }).await.unwrap().into_inner().status
 }
 
@@ -161,7 +169,9 @@ async fn every_listener_answers_what_it_is_for() {
     assert!(probe(&running, "/readyz").await.starts_with("HTTP/1.1 200"));
     running.ready.store(false, Ordering::SeqCst);
     let answer = probe(&running, "/readyz").await;
-    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("store away"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("\nstore: is away\n"), "{answer}");
+    let answer = probe(&running, "/readyz?verbose").await;
+    assert!(answer.contains("[-] store: is away\n[+] audit\n"), "{answer}");
 
     let mut client = health(&running).await;
     let mut ticks = tokio::time::interval(Duration::from_millis(20));
@@ -174,6 +184,11 @@ async fn every_listener_answers_what_it_is_for() {
         tokio::time::timeout(DEADLINE, followed).await.expect("health follows readiness");
     };
     becomes(&mut client, &mut ticks, 2).await;
+    // Each component by its name.
+    assert_eq!(status_of(&mut client, "aesp.store").await, 2);
+    assert_eq!(status_of(&mut client, "aesp.audit").await, 1);
+    let metrics = probe(&running, "/metrics").await;
+    assert!(metrics.contains("aesp_component_ready{component=\"store\"} 0"), "{metrics}");
     running.ready.store(true, Ordering::SeqCst);
     becomes(&mut client, &mut ticks, 1).await;
     running.stop.cancel();

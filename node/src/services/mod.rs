@@ -10,6 +10,7 @@ mod configuration;
 mod context;
 mod everywhere;
 mod identity;
+mod join;
 mod page;
 mod policy;
 mod registry;

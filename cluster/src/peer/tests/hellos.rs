@@ -50,6 +50,7 @@ fn hello() -> PeerHello {
         newest_protocol: 1,
         attempt: 1,
         recipient: 1,
+        birth: String::new(),
     }
 }
 
@@ -61,6 +62,7 @@ async fn known(authority: &Authority) -> Node {
         incarnation: Incarnation(number),
         name: format!("n{number}"),
         endpoint: "127.0.0.1:1".into(),
+        birth: format!("birth of {number}"),
     });
     node.nodes.send_replace(Arc::from(others));
     node
@@ -77,6 +79,9 @@ async fn hellos_that_prove_nothing_are_refused_each_for_its_reason() {
         ("wrong_incarnation", "n5", PeerHello { incarnation: 6, ..hello() }),
         ("wrong_direction", "n5", PeerHello { incarnation: 1, ..hello() }),
         ("protocol", "n5", PeerHello { oldest_protocol: 70, newest_protocol: 71, ..hello() }),
+        // Who speaks protocol 2 has to prove its store.
+        ("other_store", "n5", PeerHello { newest_protocol: 2, ..hello() }),
+        ("other_store", "n5", PeerHello { newest_protocol: 2, birth: "birth of 6".into(), ..hello() }),
     ];
     for (reason, name, hello) in wrong {
         let status = dial(&authority, &node, name, vec![Frame::Hello(hello)]).await.unwrap_err();
@@ -137,8 +142,40 @@ async fn two_releases_speak_the_newest_protocol_that_both_know() {
     later.connects_to(&[2]).await;
     let answer = new.peers.request(incarnation(1), Topic::Forward, "x".into()).unwrap().one().await;
     assert_eq!(answer.unwrap(), "x");
+    let spoken = [(incarnation(1), 1), (incarnation(3), 2)];
+    assert_eq!(new.peers.spoken(), spoken.into());
+    assert_eq!(old.peers.spoken(), [(incarnation(2), 1)].into());
     // Two releases apart: refused, and said so.
     old.refuses("protocol").await;
     assert_eq!(old.peers.connected().borrow()[..], [incarnation(2)]);
     assert!(later.peers.connected().changed().now_or_never().is_none());
+}
+
+#[tokio::test]
+async fn a_node_on_a_copy_of_the_store_is_found_out_by_both_sides() {
+    let authority = Authority::new();
+    let start = async |birth: &str, protocols| {
+        let mut options = Options::new(incarnation(2), "c1", DOMAIN);
+        options.birth = birth.into();
+        options.protocols = protocols;
+        Node::start_as(&authority, &format!("spiffe://{DOMAIN}/node/n2"), options).await
+    };
+    let first = Node::start(&authority, 1).await;
+    // The same certificate, name and number; each wrote its row into a store of its own.
+    let (original, copy) = (start("original", 1..=2).await, start("copy", 1..=2).await);
+    first.nodes.send_replace(Arc::from([first.peer(), original.peer()]));
+    copy.nodes.send_replace(Arc::from([first.peer(), copy.peer()]));
+    first.refuses("other_store").await;
+    copy.refuses("other_store").await;
+    assert!(copy.peers.connected().borrow().is_empty());
+    original.nodes.send_replace(Arc::from([first.peer(), original.peer()]));
+    original.connects_to(&[1]).await;
+    assert_eq!(original.peers.spoken(), [(incarnation(1), 2)].into());
+    // Nor does the copy link up with a node of the original store that it takes for one of its own.
+    let older = Peer { birth: "birth of another 1".into(), ..first.peer() };
+    let fresh = start("third", 1..=2).await;
+    first.nodes.send_replace(Arc::from([first.peer(), fresh.peer()]));
+    fresh.nodes.send_replace(Arc::from([older, fresh.peer()]));
+    fresh.refuses("other_store").await;
+    assert!(fresh.peers.connected().borrow().is_empty());
 }

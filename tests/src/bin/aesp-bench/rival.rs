@@ -48,7 +48,7 @@ pub(crate) async fn serve(config: PathBuf) -> anyhow::Result<()> {
     let host = aesp_node::Host {
         routes,
         jwks: Arc::new(String::new),
-        ready: Arc::new(|| Ok(())),
+        ready: Arc::new(Vec::new),
         registry: prometheus::Registry::new(),
         peers: None,
         lost: Box::pin(std::future::pending()),
