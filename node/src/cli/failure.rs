@@ -137,6 +137,12 @@ impl From<anyhow::Error> for Failure {
                 exit: REFUSED,
             };
         }
+        if let Some(join) = error.downcast_ref::<aesp_cluster::JoinError>() {
+            let code = join.code().as_str_name().to_owned();
+            let next =
+                Some("look at who uses the store, aesp cluster status, and start the node again".to_owned());
+            return Self { message: format!("{error:#}"), code, next, exit: REFUSED };
+        }
         let error = match error.downcast::<crate::tls::Error>() {
             Ok(tls) => return tls.into(),
             Err(other) => other,
