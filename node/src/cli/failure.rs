@@ -126,6 +126,16 @@ fn store_remedy(error: &aesp_storage::Error) -> String {
     }
 }
 
+/// What an operator does about a cluster that does not take a node.
+fn join_remedy(error: &aesp_cluster::JoinError) -> String {
+    use aesp_cluster::JoinError as Join;
+    match error {
+        Join::Store(error) => store_remedy(error),
+        Join::ClockSkewed { .. } => "synchronise the clock, then start the node again".into(),
+        _ => "see who uses the store: aesp cluster status; correct node.name, [cluster] or store.path".into(),
+    }
+}
+
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         if let Some(store) = error.downcast_ref::<aesp_storage::Error>() {
@@ -139,9 +149,12 @@ impl From<anyhow::Error> for Failure {
         }
         if let Some(join) = error.downcast_ref::<aesp_cluster::JoinError>() {
             let code = join.code().as_str_name().to_owned();
-            let next =
-                Some("look at who uses the store, aesp cluster status, and start the node again".to_owned());
-            return Self { message: format!("{error:#}"), code, next, exit: REFUSED };
+            return Self {
+                message: format!("{error:#}"),
+                code,
+                next: Some(join_remedy(join)),
+                exit: REFUSED,
+            };
         }
         let error = match error.downcast::<crate::tls::Error>() {
             Ok(tls) => return tls.into(),

@@ -66,7 +66,13 @@ async fn a_second_node_of_a_name_does_not_start_and_the_first_one_goes_on() {
 
 /// Starts a process with a configuration of its own, as the node of this name.
 fn start(site: &Site, config: &Path, name: &str, log: &str) -> Process {
+    start_with(site, config, name, log, &[])
+}
+
+/// As [`start`], with variables in its environment.
+fn start_with(site: &Site, config: &Path, name: &str, log: &str, variables: &[(&str, &str)]) -> Process {
     let mut command = Command::new(site.binary());
+    command.envs(variables.iter().copied());
     command.args(["node", "--config"]).arg(config);
     for listener in ["--listen-grpc", "--listen-https", "--listen-metrics", "--listen-peers"] {
         command.args([listener, "127.0.0.1:0"]);
@@ -183,4 +189,37 @@ async fn a_damaged_lease_gives_nothing_to_anybody_before_its_time() {
     let left = balanced(&administrator, 1).await.unwrap();
     assert_eq!((left[0].name.as_str(), left[0].shards), ("n1", SHARDS));
     assert_eq!(scrape(&first, "aesp_cluster_damaged_rows").await.unwrap(), 0.0);
+}
+
+/// Finds libfaketime for programs with threads, which `scripts/install-fault-tools` installs.
+fn faketime() -> String {
+    let folders = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64"];
+    let mut places = folders.iter().map(|folder| format!("{folder}/faketime/libfaketimeMT.so.1"));
+    places.find(|place| Path::new(place).exists()).expect("run scripts/install-fault-tools")
+}
+
+#[tokio::test]
+async fn a_node_whose_clock_is_hours_off_does_not_join_and_says_why() {
+    let site = Site::cluster(Vec::new()).await.unwrap();
+    let first = site.node("n1").await.unwrap();
+    let administrator = first.administrator().unwrap();
+    let before = balanced(&administrator, 1).await.unwrap();
+    site.issue(&["node", "n2"]).await.unwrap();
+    let library = faketime();
+    for (offset, log) in [("+3h", "ahead.log"), ("-3h", "behind.log")] {
+        let variables = [
+            ("LD_PRELOAD", library.as_str()),
+            ("FAKETIME", offset),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+            ("DONT_FAKE_MONOTONIC", "1"),
+        ];
+        let mut off = start_with(&site, &site.config(), "n2", log, &variables);
+        let said = off.line("it says why", |line| line.contains("synchronise it").then_some(())).await;
+        said.unwrap();
+    }
+    let event = recorded(&administrator, "cluster.clock_skewed", "").await;
+    let skew: i64 = event.metadata["skew_ms"].parse().unwrap();
+    assert!((10_700_000..10_900_000).contains(&skew.abs()), "{event:?}");
+    let after = balanced(&administrator, 1).await.unwrap();
+    assert_eq!((after[0].incarnation, after[0].shards), (before[0].incarnation, SHARDS));
 }

@@ -1,4 +1,4 @@
-use aesp_sdk::{Credentials, Error, Session};
+use aesp_sdk::{Credentials, Session};
 use aesp_tests::{HOUR, Host, Trio, Worker, soon};
 use serde_json::json;
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 /// Calls for a session of each node, one after the other, by clients that go to whichever node answers. A call that fails ends
 /// its caller.
 pub(crate) struct Load {
-    callers: Vec<JoinHandle<Result<u32, Error>>>,
+    callers: Vec<JoinHandle<Result<u32, String>>>,
     counts: watch::Receiver<Vec<u32>>,
     enough: CancellationToken,
     _workers: Vec<Worker>,
@@ -70,14 +70,13 @@ async fn call(
     at: usize,
     made: watch::Sender<Vec<u32>>,
     enough: CancellationToken,
-) -> Result<u32, Error> {
+) -> Result<u32, String> {
     let mut calls = 0;
     while !enough.is_cancelled() {
         let begun = Instant::now();
         let answer = session.call("echo", json!({ "text": format!("{calls}") })).await;
         if let Err(error) = answer.and_then(aesp_sdk::CallResult::into_content) {
-            println!("caller {at}: call {calls} failed after {:?}: {error}", begun.elapsed());
-            return Err(error);
+            return Err(format!("caller {at}: call {calls} failed after {:?}: {error}", begun.elapsed()));
         }
         calls += 1;
         made.send_modify(|made| made[at] = calls);
