@@ -160,9 +160,11 @@ impl Joining<'_> {
             let Some(obstacle) = Obstacle::find(row, self.options) else { continue };
             clear = false;
             if self.eyes.observer.lives(node) {
-                if obstacle == Obstacle::SameName {
-                    self.notice(Notice::IdentityContested { name: row.name.clone(), node });
-                }
+                let name = row.name.clone();
+                self.notice(match obstacle {
+                    Obstacle::SameName => Notice::IdentityContested { name, node },
+                    Obstacle::Clustered | Obstacle::Lone => Notice::StoreContested { name, node },
+                });
                 return Err(obstacle.into_error(node, &row.name));
             }
         }

@@ -128,7 +128,9 @@ fn describe(notice: &Notice) -> (Outcome, Vec<(String, String)>) {
         Notice::LeaseLost { for_ever } => (Outcome::Failure, fields(&[("for_ever", for_ever.to_string())])),
         Notice::LeaseRegained => (Outcome::Success, Vec::new()),
         Notice::RowDamaged { what } => (Outcome::Failure, fields(&[("what", what.clone())])),
-        Notice::IdentityContested { name, node } | Notice::NodeUnreachable { node, name } => {
+        Notice::IdentityContested { name, node }
+        | Notice::StoreContested { name, node }
+        | Notice::NodeUnreachable { node, name } => {
             (Outcome::Failure, fields(&[("node", node.0.to_string()), ("name", name.clone())]))
         }
         // A notice of a later release of the crate is told by its name.

@@ -321,6 +321,9 @@ async fn a_lone_node_and_a_cluster_do_not_share_a_store() {
     // The member is as well as before; when it has left, the store is free.
     let administrator = member.administrator().unwrap();
     assert_eq!(balanced(&administrator, 1).await.unwrap()[0].name, "n1");
+    let query = v1::QueryEventsRequest { action: "cluster.store_contested".into(), ..Default::default() };
+    let told = administrator.audit().query_events(query).await.unwrap().into_inner().events;
+    assert_eq!(told[0].metadata.get("name").map(String::as_str), Some("n1"), "{told:?}");
     member.process().stop().await.unwrap();
     let mut process = aesp_tests::Process::start(lone_node(), &site.folder().join("lone.log")).unwrap();
     let listens = process.line("the lone node listens", |line| line.contains("\"listening\"").then_some(()));
