@@ -198,12 +198,14 @@ impl Drop for Draft {
 /// Returns what does not travel and is not here.
 fn missing(settings: &SharedSettings) -> Vec<String> {
     let mut missing = Vec::new();
-    if let Some(("lmdb", path)) = settings.store_path.split_once(':')
-        && !Path::new(path).is_dir()
-    {
-        missing.push(format!(
+    match settings.store_path.split_once(':') {
+        Some(("lmdb", path)) if !Path::new(path).is_dir() => missing.push(format!(
             "the store {path} is not on this machine: nodes on the embedded engine all run on one"
-        ));
+        )),
+        Some((_, path)) if !Path::new(path).exists() => missing.push(format!(
+            "{path}, which leads to the store, is not on this machine: bring it, or name its place in store.path"
+        )),
+        _ => {}
     }
     if fs::File::open(&settings.master_key_file).is_err() {
         missing.push(format!(

@@ -153,8 +153,8 @@ impl Shares {
     fn of(config: &Config, section: &config::Cluster) -> std::io::Result<Self> {
         let text = |path: &Path| Ok::<_, std::io::Error>(absolute(path)?.display().to_string());
         let store_path = match config.store.path.split_once(':') {
-            Some(("lmdb", path)) => format!("lmdb:{}", text(Path::new(path))?),
-            _ => config.store.path.clone(),
+            Some((engine, path)) => format!("{engine}:{}", text(Path::new(path))?),
+            None => config.store.path.clone(),
         };
         let mut tls = config.tls.clone();
         tls.client_ca = absolute(&tls.client_ca)?;
