@@ -135,6 +135,11 @@ async fn a_node_of_another_cluster_on_the_same_store_owns_nothing_twice_and_is_t
         counted(host, "aesp_cluster_notices_total{notice=\"node_unreachable\"}").await;
     }
     recorded(&administrator, "cluster.node_unreachable", "").await;
+    // Health says so by name; the nodes serve on.
+    for host in [&first, &foreign] {
+        assert_eq!(scrape(host, "aesp_component_ready{component=\"peers\"}").await.unwrap(), 0.0);
+        assert_eq!(scrape(host, "aesp_component_ready{component=\"cluster\"}").await.unwrap(), 1.0);
+    }
     // The younger one dials, and looks at the other's certificate first.
     counted(&foreign, "aesp_peer_refused_total{reason=\"unknown_authority\"}").await;
     counted(&first, "aesp_peer_refused_total").await;

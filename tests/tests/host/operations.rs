@@ -1,13 +1,17 @@
 //! What operators do to a cluster that works.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 
 use aesp_sdk::v1::{self, ClusterNode};
 use aesp_tests::{Host, SHARDS, Site, Trio, balanced, nodes, scrape, soon, until};
 use anyhow::ensure;
 use serde_json::Value;
+use tokio::time::{interval, timeout};
 
 use crate::load::Load;
+
+/// How long the removal of a silent node may take: its lease and some more.
+const PATIENCE: Duration = Duration::from_secs(12);
 
 async fn cluster(host: &Host, arguments: &[&str]) -> (Option<i32>, Value, String) {
     let mut command = host.command();
@@ -99,6 +103,59 @@ async fn a_living_node_is_never_removed_and_a_silent_one_is() {
     let (code, _, said) = cluster(&trio.nodes[0], &["remove", "n2"]).await;
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("aesp cluster status"), "{said}");
+}
+
+/// Has a stopped node removed once its lease is over; tells whether that came about in time.
+async fn removed(host: &Host, name: &str) -> bool {
+    let administrator = host.administrator().unwrap();
+    let removing = async {
+        loop {
+            match nodes(&administrator).await.map(|seen| named(&seen, name).cloned()) {
+                Ok(None) => return,
+                // Before that it would be told to drain, as if it lived.
+                Ok(Some(node)) if node.lease_age_ms > node.lease_ms * 5 / 4 => {
+                    cluster(host, &["remove", name]).await;
+                }
+                _ => {}
+            }
+        }
+    };
+    timeout(PATIENCE, removing).await.is_ok()
+}
+
+#[tokio::test]
+async fn a_stopped_node_is_removed_and_ends_when_it_goes_on() {
+    let mut trio = Trio::new().await.unwrap();
+    let mut gone = false;
+    // Stopped within a commit it keeps the embedded engine's lock, and the others wait: then it goes on, and is stopped again.
+    for _ in 0..5 {
+        trio.nodes[1].process().freeze();
+        gone = removed(&trio.nodes[0], "n2").await;
+        if gone {
+            break;
+        }
+        trio.nodes[1].process().thaw();
+        balanced(&trio.administrator, 3).await.unwrap();
+    }
+    assert!(gone, "it was never removed");
+    recorded(&trio.nodes[0], "cluster.node_died", "").await;
+    let left = balanced(&trio.nodes[0].administrator().unwrap(), 2).await.unwrap();
+    assert!(named(&left, "n2").is_none(), "{left:?}");
+
+    trio.nodes[1].process().thaw();
+    let line = "it learns that it is dead";
+    let said = trio.nodes[1].process().line(line, |line| line.contains("declared dead").then_some(())).await;
+    said.unwrap();
+    let mut ticks = interval(Duration::from_millis(50));
+    let process = trio.nodes[1].process();
+    let ended = soon("the process of a dead node ends", async {
+        while !process.has_ended() {
+            ticks.tick().await;
+        }
+    });
+    ended.await.unwrap();
+    let after = balanced(&trio.nodes[0].administrator().unwrap(), 2).await.unwrap();
+    assert_eq!(after.iter().map(|node| node.shards).sum::<u32>(), SHARDS);
 }
 
 /// A cluster whose nodes have a secret file each.
