@@ -28,6 +28,8 @@ pub struct Host {
     pub peers: Option<SocketAddr>,
     /// Ready when the node has lost its place in the cluster for ever: the process must end.
     pub lost: BoxFuture<'static, ()>,
+    /// Ready, with the reason, when the actors crashed beyond what was declared for them: the process must end.
+    pub gave_up: BoxFuture<'static, String>,
     /// Ends the components in order.
     pub drain: Box<dyn Drain>,
     /// Told of refused handshakes, for the audit log.

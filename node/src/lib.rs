@@ -1,5 +1,6 @@
 //! The AESP Host as one process: configuration, TLS, listeners, the wiring of the components, the command line.
 
+mod build;
 pub mod cli;
 mod cluster;
 pub mod config;
@@ -19,6 +20,7 @@ mod shutdown;
 pub mod tls;
 pub mod wiring;
 
+pub use build::{Build, TestBuild};
 pub use config::Config;
 pub use host::{Drain, Host, ReadinessProbe, RefusalObserver};
 pub use serve::{Addresses, Node, serve};

@@ -151,6 +151,10 @@ impl Node {
                 shutdown.abandon().await;
                 anyhow::bail!("the node was declared dead because it did not renew its lease in time; start it again");
             }
+            reason = host.gave_up => {
+                tracing::error!(reason, "the node can't go on; it ends, and its supervisor starts it again");
+                Err(anyhow::anyhow!("the node can't go on: {reason}; start it again"))
+            }
             Some(ended) = servers.join_next() => {
                 ended.map_err(anyhow::Error::from).flatten().and(Err(anyhow::anyhow!("a listener ended by itself")))
             }

@@ -17,7 +17,7 @@ use tokio::{sync::Mutex, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config, Host,
+    Build, Config, Host,
     cluster::{Duties, Member, Others, Outside, Router, RuntimeLinks, Witness},
     config::Engine,
     directory::{RuntimeQuota, ViewDirectory},
@@ -36,11 +36,11 @@ const TAKES_UP_LOOK: Duration = Duration::from_millis(10);
 ///
 /// # Errors
 /// When the store can't be opened or its master key is wrong, or the cluster does not take the node.
-pub async fn build(config: &Config) -> anyhow::Result<Host> {
+pub async fn build(config: &Config, build: &Build) -> anyhow::Result<Host> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let member = Member::prepare(config, &clock).await?;
     let store = open_store(config, open_key(&config.keys.master_key_file)?).await?;
-    Ok(assemble(store, config, member).await?.0)
+    Ok(assemble(build.store(store), config, member, build).await?.0)
 }
 
 /// Joins the cluster, starts the actors on a store and makes the services, and what these share.
@@ -48,13 +48,15 @@ pub(crate) async fn assemble(
     store: Store,
     config: &Config,
     member: Option<Member>,
+    build: &Build,
 ) -> anyhow::Result<(Host, Context)> {
     store.initialise().await.context("the store can't be used")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy = Entropy::from_system();
     let registry = prometheus::Registry::new();
 
-    let root = Supervisor::root("node", aesp_supervision::Metrics::new(&registry)?).await?;
+    let supervision = build.supervision(aesp_supervision::Metrics::new(&registry)?);
+    let root = Supervisor::root("node", supervision).await?;
     let options = aesp_audit::Options {
         metrics: aesp_audit::Metrics::register(&registry)?,
         ..aesp_audit::Options::default()
@@ -169,6 +171,7 @@ pub(crate) async fn assemble(
     takes_up(&cluster).await;
 
     let not_escalated = duties::escalation(root.clone());
+    let top = root.clone();
     let (log, placed) = (recorder.clone(), cluster.clone());
     let host = Host {
         routes: guarded.into(),
@@ -177,6 +180,7 @@ pub(crate) async fn assemble(
         registry,
         peers: membership.as_ref().map(|member| member.at),
         lost: Box::pin(async move { lease.lost().await }),
+        gave_up: Box::pin(async move { top.escalated().await.to_string() }),
         drain: Box::new(End {
             runtimes,
             calls,

@@ -32,7 +32,8 @@ impl Node {
     pub(crate) async fn run(self, ctx: &Context) -> Result<(), Failure> {
         let config = config::load(ctx, self.flags())?;
         logs::start(&config.log);
-        let host = wiring::build(&config).await?;
+        ctx.build.announce();
+        let host = wiring::build(&config, &ctx.build).await?;
         Ok(serve(config, host).await?)
     }
 

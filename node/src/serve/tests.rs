@@ -65,6 +65,8 @@ struct Running {
     stop: CancellationToken,
     /// Takes the node's place in the cluster away.
     losing: CancellationToken,
+    /// Has its actors give up.
+    failing: CancellationToken,
     task: tokio::task::JoinHandle<anyhow::Result<()>>,
 }
 
@@ -85,6 +87,8 @@ async fn start() -> Running {
     let probe = ready.clone();
     let losing = CancellationToken::new();
     let lost = losing.clone();
+    let failing = CancellationToken::new();
+    let failed = failing.clone();
     let host = Host {
         routes: Routes::default(),
         jwks: Arc::new(|| r#"{"keys":[]}"#.into()),
@@ -92,6 +96,10 @@ async fn start() -> Running {
         registry: prometheus::Registry::new(),
         peers: None,
         lost: Box::pin(async move { lost.cancelled().await }),
+        gave_up: Box::pin(async move {
+            failed.cancelled().await;
+            "actor tenant crashed".into()
+        }),
         drain: Box::new(Recording(steps.clone())),
         refused: Arc::new(|_, _| {}),
     };
@@ -99,7 +107,7 @@ async fn start() -> Running {
     let addresses = node.addresses().unwrap();
     let stop = CancellationToken::new();
     let task = tokio::spawn(node.run(stop.clone()));
-    Running { folder, addresses, ready, steps, stop, losing, task }
+    Running { folder, addresses, ready, steps, stop, losing, failing, task }
 }
 
 async fn tls(ca: &Path, address: SocketAddr, protocol: &[u8]) -> std::io::Result<TlsStream<TcpStream>> {
@@ -220,4 +228,13 @@ async fn a_node_that_lost_its_place_ends_at_once_with_an_error() {
     assert!(ended.unwrap_err().to_string().contains("declared dead"), "it does not say why");
     assert_eq!(*running.steps.lock().unwrap(), ["store closed"], "it finished what does not count");
     drop(client);
+}
+
+#[tokio::test]
+async fn a_node_whose_actors_gave_up_hands_over_and_ends_with_an_error() {
+    let running = start().await;
+    running.failing.cancel();
+    let ended = tokio::time::timeout(DEADLINE, running.task).await.expect("bounded").unwrap();
+    assert!(ended.unwrap_err().to_string().contains("actor tenant crashed"), "it does not say why");
+    assert_eq!(running.steps.lock().unwrap().first(), Some(&"shards handed over"));
 }

@@ -54,7 +54,7 @@ on_every_engine! {
     ranges::{both_directions_with_limits, own_writes_are_merged, bounds_are_half_open};
     atomics::{adds_do_not_conflict, own_operations_are_read, max_is_unsigned, odd_lengths_are_filled_up};
     stamps::{keys_come_in_commit_order, one_transaction_shares_a_stamp, stamped_data_is_unreadable_before_commit, values_are_stamped};
-    unknown::{applied_once, lost_commits_are_made_again, a_late_commit_loses, old_requests_expire, failures_are_remembered};
+    unknown::{applied_once, lost_commits_are_made_again, a_late_commit_loses, turbulence_loses_and_doubles_nothing, old_requests_expire, failures_are_remembered};
     watches::{a_change_wakes, an_equal_value_or_another_key_does_not, a_cleared_range_wakes};
     limits::{keys_and_values, whole_transactions, rows_up_to_ten_megabytes};
     rows::{
