@@ -25,6 +25,8 @@ const FAILING_SYNCS: [u32; 3] = [100, 100, 20];
 const TEMPORARY: [(&str, u64); 2] = [("session", 12), ("runtime_connection", 40)];
 /// A kind that a supervisor restarts. One crashes as often as it starts.
 const PERMANENT: &str = "tenant";
+/// What its node says when one crashes beyond its declared intensity.
+const GAVE_UP: &str = "actor tenant crashed beyond its restart intensity";
 /// How soon a node must end by itself whose actor crashes in a loop: the messages that it takes, and the shutdown.
 const GIVES_UP: Duration = Duration::from_secs(25);
 
@@ -134,6 +136,11 @@ pub(super) async fn crash_in_a_loop(field: &mut Field<'_>) -> anyhow::Result<()>
             break;
         }
         field.pause(50, 50).await;
+    }
+    let down = field.topology.nodes[victim].is_down();
+    if down && !field.topology.nodes[victim].has_said(GAVE_UP) {
+        let what = format!("{name} ended for another reason than that its {PERMANENT} crashed in a loop");
+        field.violations.push(Violation::new(Invariant::Supervision, what));
     }
     field.measure("gave_up_ms", begun.elapsed().as_secs_f64() * 1e3);
     field.topology.nodes[victim].order(&Orders::default())?;

@@ -80,6 +80,11 @@ impl Node {
         Ok(())
     }
 
+    /// Tells whether its process, while there is one or since it ended by itself, said so in its log.
+    pub(crate) fn has_said(&self, words: &str) -> bool {
+        self.process.as_ref().is_some_and(|process| process.log().iter().any(|line| line.contains(words)))
+    }
+
     /// Returns the sum of its counters whose line begins so.
     ///
     /// # Errors
