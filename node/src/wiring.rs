@@ -294,8 +294,11 @@ async fn open_store(config: &Config, key: Arc<dyn KeyProvider>) -> anyhow::Resul
             };
             Ok(Store::lmdb(&path, options, key).await?)
         }
+        Some(Engine::Fdb(path)) => Ok(Store::fdb(config.store.fdb.options(&path), key).await?),
         Some(Engine::Memory) => Ok(Store::memory(MemoryOptions::default(), key)),
-        None => anyhow::bail!("store.path names no engine: use lmdb:/path or memory"),
+        None => {
+            anyhow::bail!("store.path names no engine: use lmdb:/path, fdb:/path/of/fdb.cluster or memory")
+        }
     }
 }
 

@@ -1,8 +1,12 @@
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
+use aesp_proto::{Clock, SystemClock};
 use aesp_sdk::{
     Client, Credentials, Error, Tls,
     v1::{ClusterNode, GetClusterStatusRequest},
@@ -59,6 +63,7 @@ impl Site {
             init.args([listener, "127.0.0.1:0"]);
         }
         init.args(flags);
+        init.args(store());
         let made = json_of(init).await?;
         let key = text(&made, "administrator_api_key")?;
         Ok(Self(Arc::new(Inner { folder, binary, key, settings })))
@@ -176,4 +181,23 @@ pub async fn balanced(administrator: &Client, count: usize) -> anyhow::Result<Ve
         Ok(nodes)
     })
     .await
+}
+
+/// Returns the flags that put a site's store onto the FoundationDB cluster that `AESP_TEST_STORE` names, as `fdb:CLUSTER_FILE`, under
+/// a prefix of its own; none without it.
+fn store() -> Vec<String> {
+    static SITES: AtomicUsize = AtomicUsize::new(0);
+    let Some(store) = std::env::var("AESP_TEST_STORE").ok().filter(|store| store.starts_with("fdb:")) else {
+        return Vec::new();
+    };
+    let site = SITES.fetch_add(1, Ordering::SeqCst);
+    let began = SystemClock.now().0;
+    let mut flags = vec!["--store".to_owned(), store];
+    let mut set =
+        |key: &str, value: String| flags.extend(["--set".to_owned(), format!("store.fdb.{key}={value}")]);
+    set("prefix", format!("site-{began:x}-{}-{site}", std::process::id()));
+    if let Ok(library) = std::env::var("AESP_TEST_FDB_LIBRARY") {
+        set("library", library);
+    }
+    flags
 }

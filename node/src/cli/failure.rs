@@ -122,6 +122,10 @@ fn store_remedy(error: &aesp_storage::Error) -> String {
             "name in keys.master_key_file the file that aesp init made, mode 0600".into()
         }
         Store::Full => "make room on the store's disk, or raise store.map_size_gib".into(),
+        // The text of what can't be reached ends with what to do.
+        Store::Unavailable(reason) if reason.contains("FoundationDB") => {
+            "do what the message says; docs/foundationdb.md explains each setting of store.fdb".into()
+        }
         _ => "check store.path, and that nothing else holds the store: aesp config show".into(),
     }
 }

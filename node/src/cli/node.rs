@@ -18,12 +18,15 @@ pub(crate) struct Node {
     /// Where other nodes of the cluster reach this one.
     #[arg(long, value_name = "ADDRESS")]
     listen_peers: Option<String>,
+    /// Where the store is: `lmdb:PATH`, `fdb:CLUSTER_FILE` or `memory`.
+    #[arg(long)]
+    store: Option<String>,
     /// Any other key of the configuration, as SECTION.KEY=VALUE; may be repeated.
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE", value_parser = assignment)]
     set: Vec<(String, String)>,
 }
 
-fn assignment(text: &str) -> Result<(String, String), String> {
+pub(super) fn assignment(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write SECTION.KEY=VALUE, for example log.level=debug")?;
     Ok((key.trim().to_owned(), value.to_owned()))
 }
@@ -46,6 +49,7 @@ impl Node {
             ("listen.https", "--listen-https", self.listen_https),
             ("listen.metrics", "--listen-metrics", self.listen_metrics),
             ("listen.peers", "--listen-peers", self.listen_peers),
+            ("store.path", "--store", self.store),
         ];
         let own = own.into_iter().filter_map(|(key, flag, value)| Some((key.into(), flag.into(), value?)));
         set.chain(own).collect()

@@ -1,10 +1,12 @@
 //! What every engine of the store must do. The same tests run on memory, on memory that behaves like a store across a
-//! network, and on LMDB; what only LMDB can show has its own modules.
+//! network, on LMDB, and on the FoundationDB cluster whose cluster file `AESP_TEST_FDB_CLUSTER` names; without one they are
+//! reported as skipped. What only LMDB or only FoundationDB can show has its own modules.
 
 #![expect(clippy::unwrap_used, reason = "a test that can not go on fails")]
 #![expect(clippy::print_stdout, reason = "seeds are printed")]
 
 mod atomics;
+mod fdb_cluster;
 mod fixture;
 mod keys;
 mod limits;
@@ -40,6 +42,18 @@ macro_rules! on_every_engine {
             $(mod $module { $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $name() { crate::$module::$name(crate::fixture::lmdb().await).await; }
+            )* })*
+        }
+        mod fdb {
+            $(mod $module { $(
+                #[cfg_attr(not(fdb_cluster), ignore = "AESP_TEST_FDB_CLUSTER names no cluster file")]
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    let store = crate::fixture::fdb().await;
+                    let rows = store.clone();
+                    crate::$module::$name(store).await;
+                    crate::fixture::clear(&rows).await;
+                }
             )* })*
         }
     };
