@@ -116,6 +116,7 @@ pub fn main() -> ExitCode {
         .build()
         .map_err(Failure::from)
         .and_then(|runtime| runtime.block_on(Box::pin(run(cli))));
+    aesp_storage::FdbEngine::end();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

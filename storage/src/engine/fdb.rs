@@ -52,6 +52,7 @@ impl FdbEngine {
             .await
             .map_err(|error| Error::unavailable(format!("opening the store failed: {error}")))??;
         connect::first_answer(&database, &options, &cluster).await?;
+        network::stop_at_exit();
         tracing::info!(
             cluster = cluster.name,
             prefix = options.prefix,
@@ -60,6 +61,18 @@ impl FdbEngine {
         );
         let database = Arc::new(database);
         Ok(Self(Arc::new(Inner { database, space, arming: Arming::new(), runtime: Handle::current() })))
+    }
+
+    /// Ends the client's thread, if there is one. A program that used an engine calls it last thing in `main`, when all engines are
+    /// dropped: the exit of a process cleans up under a thread that still runs.
+    pub fn end() {
+        network::stop();
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        network::stop_at_exit();
     }
 }
 

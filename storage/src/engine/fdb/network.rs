@@ -74,9 +74,6 @@ pub(super) fn start(options: &FdbOptions) -> Result<(), Error> {
 
 #[expect(unsafe_code, reason = "the event loop is written in C")]
 fn boot(tls: Option<&FdbTls>) -> Result<NetworkAutoStop, FdbError> {
-    unsafe extern "C" {
-        fn atexit(function: extern "C" fn()) -> c_int;
-    }
     let mut builder = FdbApiBuilder::default().build()?;
     if let Some(tls) = tls {
         let text = |path: &Path| path.to_string_lossy().into_owned();
@@ -88,24 +85,39 @@ fn boot(tls: Option<&FdbTls>) -> Result<NetworkAutoStop, FdbError> {
             builder = builder.set_option(NetworkOption::TLSVerifyPeers(rule.clone().into_bytes()))?;
         }
     }
-    // SAFETY: `stop` ends the loop before the process does: it is registered after the library was loaded, so it runs before
-    // the library's own clean-up. If it can't be registered, the loop is ended here.
+    // SAFETY: `stop` ends the loop before the process does. If it can't be registered, the loop is ended here.
     let network = unsafe { builder.boot() }?;
-    // SAFETY: `stop` is a function of the program itself, which is never unloaded.
-    if unsafe { atexit(stop) } != 0 {
+    if !stop_at_exit() {
         drop(network);
         return Err(FdbError::from_code(OPERATION_FAILED));
     }
     Ok(network)
 }
 
+/// Has the event loop ended when the process exits, before anything is cleaned up that the library has made until now: what was
+/// registered last runs first. So it is called again whenever the library may have made more. Tells whether that worked.
+#[expect(unsafe_code, reason = "the end of a process is told in C")]
+pub(super) fn stop_at_exit() -> bool {
+    unsafe extern "C" {
+        fn atexit(function: extern "C" fn()) -> c_int;
+    }
+    // SAFETY: `stop` is a function of the program itself, which is never unloaded; it does nothing the second time.
+    unsafe { atexit(stop) == 0 }
+}
+
 /// FoundationDB's `operation_failed`.
 const OPERATION_FAILED: i32 = 1000;
 
-extern "C" fn stop() {
+/// Ends the event loop and waits for its thread. Nothing can be opened in this process any more.
+pub(super) extern "C" fn stop() {
+    let mut network = lock();
+    if matches!(*network, Network::New) {
+        return;
+    }
     let over = Network::Over(Error::unavailable("the process is ending"));
     // Dropped after the lock: it waits for the event loop, which may be at the end of somebody's future.
-    let ended = std::mem::replace(&mut *lock(), over);
+    let ended = std::mem::replace(&mut *network, over);
+    drop(network);
     drop(ended);
 }
 
