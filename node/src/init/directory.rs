@@ -103,11 +103,14 @@ async fn fill(
     files::private(&folder.join(SECRET_FILE), &cluster::fresh_secret()?)?;
 
     let file = folder.join("aesp.toml");
-    let mut table = toml::Table::try_from(&made)?;
-    for (key, value) in &wanted.set {
-        assign(&mut table, key, value)?;
+    let mut text = toml::to_string(&made)?;
+    if !wanted.set.is_empty() {
+        let mut table: toml::Table = toml::from_str(&text)?;
+        for (key, value) in &wanted.set {
+            assign(&mut table, key, value)?;
+        }
+        text = toml::to_string(&table)?;
     }
-    let text = toml::to_string(&table)?;
     files::private(
         &file,
         &format!("# Made by aesp init. `aesp config default` explains every key.\n\n{text}"),
