@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeSet,
     fmt,
     panic::AssertUnwindSafe,
     sync::{
@@ -168,6 +169,13 @@ impl Cluster {
     #[must_use]
     pub fn nodes(&self) -> watch::Receiver<Arc<[Peer]>> {
         self.inner().peers.subscribe()
+    }
+
+    /// Returns the nodes that are not dead, this one among them. From the look that [`Cluster::ownership`] was made of, or a
+    /// later one: whoever held anything of a shard's owner before is among them, or is dead.
+    #[must_use]
+    pub fn living(&self) -> BTreeSet<Incarnation> {
+        self.inner().views.borrow().nodes.keys().copied().collect()
     }
 
     /// Begins to serve: takes this node's share of the shards, applies changed rights, declares silent nodes dead. Called once,

@@ -78,6 +78,15 @@ impl Ownership {
         }
     }
 
+    /// Returns the proof that the entity's shard is this node's still, also while it leaves; none if it is not. For what must
+    /// not pause while calls end, as handing out a tenant's credits.
+    #[must_use]
+    pub fn standing(&self, entity: &[u8; 16]) -> Option<Fence> {
+        let shard = shard_of(entity);
+        let seen = self.shard(shard);
+        (seen.held != Held::No).then_some(Fence { shard, epoch: seen.epoch })
+    }
+
     /// Tells whether this node may begin anything at all.
     #[must_use]
     pub fn holds_any(&self) -> bool {
@@ -134,6 +143,7 @@ mod tests {
             ownership.replace(shards.into());
             let expected = Error::NotOwner { shard: fence.shard, owner: Some(Incarnation(9)) };
             assert_eq!(ownership.fence(&entity), Err(expected));
+            assert_eq!(ownership.standing(&entity).is_some(), held == Held::Leaving);
         }
     }
 }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, Host,
-    cluster::{Duties, Member, Others, Outside, Router, RuntimeLinks, Witness},
+    cluster::{Duties, Member, Others, Outside, QuotaLinks, Router, RuntimeLinks, Witness},
     config::Engine,
     directory::{RuntimeQuota, ViewDirectory},
     duties,
@@ -67,7 +67,15 @@ pub(crate) async fn assemble(
     let ownership = cluster.ownership();
     let tokens = load_tokens(&store, config, &*clock, &entropy).await.context("no signing key")?;
     let views = Views::start(store.clone()).await.context("the platform's rights can't be loaded")?;
-    let tenants = Tenants::new(root.clone(), aesp_tenant::Metrics::new(&registry)?);
+    let living = cluster.clone();
+    let tenants = Tenants::start(aesp_tenant::Wiring {
+        store: store.clone(),
+        shards: ownership.clone(),
+        living: Arc::new(move || living.living()),
+        supervisor: root.clone(),
+        metrics: aesp_tenant::Metrics::new(&registry)?,
+    })
+    .await?;
 
     let sessions = Sessions::start(
         aesp_session::Context {
@@ -156,11 +164,13 @@ pub(crate) async fn assemble(
                     cluster: cluster.clone(),
                     owner,
                     runtimes: runtimes.clone(),
+                    tenants: context.tenants.clone(),
                     others: context.others.clone(),
                 }),
                 others: context.others.clone(),
                 closing: closing.clone(),
             };
+            context.tenants.join(Arc::new(QuotaLinks(context.others.clone())));
             runtimes.join(cluster.own(), Arc::new(RuntimeLinks(context.others.clone())));
             Some(member.link(&cluster, outside).await?)
         }
@@ -178,6 +188,7 @@ pub(crate) async fn assemble(
         peers: membership.as_ref().map(|member| member.at),
         lost: Box::pin(async move { lease.lost().await }),
         drain: Box::new(End {
+            tenants: context.tenants.clone(),
             runtimes,
             calls,
             forward,

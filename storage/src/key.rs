@@ -75,6 +75,8 @@ kinds! {
     CONFIG = 0x0012;
     /// What a configuration value was before.
     CONFIG_HISTORY = 0x0013;
+    /// What nodes may hold of a tenant's limits, at the most.
+    CREDITS = 0x0014;
     /// A tool contract.
     CONTRACT = 0x0020;
     /// The active version of a contract.

@@ -12,7 +12,6 @@ const ASK_AGAIN: Duration = Duration::from_millis(10);
 impl Sessions {
     /// Takes note of a shard that has become this node's: what is due for its sessions is due here.
     pub fn arrive(&self) {
-        self.0.moved.fetch_add(1, Ordering::AcqRel);
         self.0.arrived.store(true, Ordering::Release);
         for tenancy in &self.0.tenancies {
             tenancy.due(Timestamp(i64::MIN));
@@ -46,7 +45,6 @@ impl Sessions {
 
     /// Lets the shard's sessions leave memory at once; what runs in them is cancelled, and can't be recorded any more.
     pub fn lose(&self, shard: ShardId) {
-        self.0.moved.fetch_add(1, Ordering::AcqRel);
         for (_, live) in self.live_in(shard) {
             // One that is gone has left already.
             let _ = live.handle.tell(Message::Leave);

@@ -166,7 +166,7 @@ impl Sessions {
         }
     }
 
-    /// Ends these sessions in one commit, frees their places, and tells their actors. Returns how many lived.
+    /// Ends these sessions in one commit, and tells their actors. Returns how many lived.
     pub(crate) async fn end(
         &self,
         tenant: TenantId,
@@ -174,8 +174,7 @@ impl Sessions {
         ending: Ending,
     ) -> Result<usize, Error> {
         let context = &self.0.context;
-        // The places that are freed below must have been counted.
-        let tenancy = self.tenancy(tenant).await?;
+        let tenancy = self.tenancy(tenant);
         let now = self.now();
         let mut plan = Vec::with_capacity(sessions.len());
         for session in sessions {
@@ -189,7 +188,6 @@ impl Sessions {
             Box::pin(async move { end_rows(tx, tenant, &plan, &how, now).await })
         });
         let ended: Vec<SessionId> = recorded.await?;
-        context.tenants.release_sessions(tenant, ended.len());
         let label = context.metrics.ended.with_label_values(&[ending.label]);
         label.inc_by(u64::try_from(ended.len()).unwrap_or(0));
         tenancy.due(now.plus(KEEP));

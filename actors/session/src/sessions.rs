@@ -1,9 +1,6 @@
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64},
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -22,7 +19,7 @@ use crate::{
     info::SessionInfo as Info,
     live::{Live, LiveSessions, forget},
     rows::{SessionKey, SessionRow},
-    tenancy::Tenancy,
+    tenancy::{Stored, Tenancy},
 };
 
 /// Everything that sessions need of the node.
@@ -76,8 +73,6 @@ pub(crate) struct Inner {
     pub(crate) options: Options,
     pub(crate) live: Arc<LiveSessions>,
     pub(crate) tenancies: DashMap<TenantId, Arc<Tenancy>>,
-    /// Counts shards that came or went: after that sessions are counted anew.
-    pub(crate) moved: AtomicU64,
     /// Shards have come, perhaps with sessions of tenants that this node has not heard of.
     pub(crate) arrived: AtomicBool,
 }
@@ -93,12 +88,12 @@ impl Sessions {
     pub async fn start(context: Context, options: Options) -> Result<Self, Error> {
         let supervisor = context.supervisor.clone();
         let live = Arc::new(DashMap::new());
+        context.tenants.count_with(Arc::new(Stored(context.store.clone())));
         let sessions = Self(Arc::new(Inner {
             context,
             options,
             live,
             tenancies: DashMap::new(),
-            moved: AtomicU64::new(0),
             arrived: AtomicBool::new(false),
         }));
         duty::start(&supervisor, sessions.clone()).await?;

@@ -1,4 +1,8 @@
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use aesp_audit::Recorder;
 use aesp_cluster::{Held, Ownership, Shard};
@@ -52,13 +56,20 @@ impl Node {
         let registry = Registry::new();
         let supervision = aesp_supervision::Metrics::new(&registry).unwrap();
         let supervisor = Supervisor::root("test", supervision).await.unwrap();
-        let tenants = Tenants::new(supervisor.clone(), aesp_tenant::Metrics::new(&registry).unwrap());
         let entropy = Entropy::from_system();
         let started =
             Recorder::start(store.clone(), clock.clone(), entropy.clone(), Default::default()).await;
         let (recorder, _duty) = started.unwrap();
         let claim = store.run(|tx| Box::pin(async move { tx.claim_shards(1).await }));
         let shards = Ownership::all(Incarnation(1), &claim.await.unwrap());
+        let wiring = aesp_tenant::Wiring {
+            store: store.clone(),
+            shards: shards.clone(),
+            living: Arc::new(|| BTreeSet::from([Incarnation(1)])),
+            supervisor: supervisor.clone(),
+            metrics: aesp_tenant::Metrics::new(&registry).unwrap(),
+        };
+        let tenants = Tenants::start(wiring).await.unwrap();
         let metrics = Metrics::new(&registry).unwrap();
         let context = Context {
             store: store.clone(),

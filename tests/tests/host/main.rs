@@ -15,6 +15,7 @@ mod every_rpc;
 mod frames;
 mod full_disk;
 mod isolation;
+mod limits;
 mod local_tools;
 mod nested;
 mod owner;

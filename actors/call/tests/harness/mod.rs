@@ -85,7 +85,14 @@ impl Pipeline {
         let claimed: std::result::Result<_, aesp_storage::Error> = claim.await;
         let shards = aesp_cluster::Ownership::all(aesp_proto::Incarnation(1), &claimed.unwrap());
         let views = Views::start(store.clone()).await.unwrap();
-        let tenants = Tenants::new(supervisor.clone(), aesp_tenant::Metrics::new(&registry).unwrap());
+        let wiring = aesp_tenant::Wiring {
+            store: store.clone(),
+            shards: shards.clone(),
+            living: Arc::new(|| BTreeSet::from([aesp_proto::Incarnation(1)])),
+            supervisor: supervisor.clone(),
+            metrics: aesp_tenant::Metrics::new(&registry).unwrap(),
+        };
+        let tenants = Tenants::start(wiring).await.unwrap();
         let context = aesp_session::Context {
             store: store.clone(),
             recorder: recorder.clone(),
