@@ -103,6 +103,8 @@ pub(crate) struct Inner {
     pub(crate) peers: watch::Sender<Arc<[Peer]>>,
     pub(crate) views: watch::Sender<Arc<View>>,
     pub(crate) applied: watch::Sender<RightsPosition>,
+    /// How many barriers wait.
+    pub(crate) waiting: watch::Sender<usize>,
     pub(crate) intent: watch::Sender<Intent>,
     pub(crate) skew: watch::Sender<Skew>,
     /// How often this node's own renewal was late.
@@ -283,10 +285,18 @@ impl Inner {
             (changes, out)
         };
         let Some(Service { duties, .. }) = self.service.get() else { return out };
+        // At once, and first: what arrives does so in tasks of its own, which look whether it is still there.
+        let lost = changes.iter().filter_map(|change| match change {
+            Change::Lose(shard) => Some(*shard),
+            Change::Arrive(..) => None,
+        });
+        let lost: Vec<ShardId> = lost.collect();
+        if !lost.is_empty() {
+            duties.lose(&lost);
+        }
         for change in changes {
-            match change {
-                Change::Lose(shard) => duties.lose(shard),
-                Change::Arrive(shard, epoch) => self.spawn(Arc::clone(self).arrive(shard, epoch)),
+            if let Change::Arrive(shard, epoch) = change {
+                self.spawn(Arc::clone(self).arrive(shard, epoch));
             }
         }
         out
@@ -302,7 +312,7 @@ impl Inner {
         self.context.metrics.arrived.inc();
         // It may have been lost meanwhile, and what has just begun must end all the same.
         if !self.holdings().has(shard, epoch) {
-            duties.lose(shard);
+            duties.lose(&[shard]);
         }
     }
 

@@ -84,6 +84,7 @@ impl Cluster {
             peers: watch::Sender::new(joined.view.peers()),
             views: watch::Sender::new(Arc::new(joined.view)),
             applied: watch::Sender::new(joined.rights),
+            waiting: watch::Sender::new(0),
             intent: watch::Sender::new(Intent::Join),
             skew: watch::Sender::new(Skew::default()),
             late: AtomicU64::new(0),

@@ -43,20 +43,26 @@ impl Calls {
         if let Some(refusal) = view.tenant.refuses_calls() {
             return Err(refusal.into());
         }
-        let session = self.session_of(&caller, request.session, owner).await?;
+        let session = self.session_of(&caller, request.session, owner, behalf.is_some()).await?;
         let slot = self.tenants().admit_call(&view.tenant)?;
         let place = self.room().take()?;
         Ok(Admitted { caller, request, session, view, depth, behalf, started, _slot: slot, _place: place })
     }
 
-    /// Returns the session if it is this principal's; another's session looks like none.
+    /// Returns the session if it is this principal's; another's session looks like none. One whose shard leaves takes calls
+    /// `within` running ones only.
     pub(crate) async fn session_of(
         &self,
         caller: &Caller,
         session: aesp_proto::SessionId,
         owner: PrincipalId,
+        within: bool,
     ) -> Result<SessionInfo, Error> {
-        let info = self.sessions().get(caller.tenant(), session).await?;
+        let (sessions, tenant) = (self.sessions(), caller.tenant());
+        let info = match within {
+            true => sessions.get_within(tenant, session).await?,
+            false => sessions.get(tenant, session).await?,
+        };
         if info.tenant != caller.tenant() || info.principal != owner {
             return Err(session_invalid());
         }

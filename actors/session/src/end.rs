@@ -115,7 +115,7 @@ impl Sessions {
                 // The tenant was deleted: no row can be read, so none can be activated either.
                 for (id, live) in self.live_of(scope) {
                     drop(live);
-                    self.tell(tenant, id, Message::End);
+                    self.tell_end(tenant, id);
                 }
                 Ok(0)
             }
@@ -204,8 +204,17 @@ impl Sessions {
     async fn finish(&self, tenant: TenantId, session: SessionId) {
         let held = self.0.live.get(&(tenant, session)).map(|cell| cell.clone());
         if held.is_some() && self.live(tenant, session).await.is_ok() {
-            self.tell(tenant, session, Message::End);
+            self.tell_end(tenant, session);
         }
+    }
+
+    /// INVARIANT R1: whoever asks when the end has returned hears of it, also before the actor has.
+    fn tell_end(&self, tenant: TenantId, session: SessionId) {
+        let cell = self.0.live.get(&(tenant, session)).map(|cell| cell.clone());
+        if let Some(live) = cell.as_ref().and_then(|cell| cell.get()) {
+            live.shared.end();
+        }
+        self.tell(tenant, session, Message::End);
     }
 
     fn tell(&self, tenant: TenantId, session: SessionId, message: Message) {

@@ -116,11 +116,44 @@ impl Sessions {
     /// # Errors
     /// [`Error::Invalid`] if there is none, or the store's.
     pub async fn get(&self, tenant: TenantId, session: SessionId) -> Result<SessionInfo, Error> {
-        let live = self.live(tenant, session).await?;
+        self.get_for(tenant, session, false).await
+    }
+
+    /// As [`Sessions::get`], for a call within one that runs in the session: also while the session's shard leaves.
+    ///
+    /// # Errors
+    /// As [`Sessions::get`].
+    pub async fn get_within(&self, tenant: TenantId, session: SessionId) -> Result<SessionInfo, Error> {
+        self.get_for(tenant, session, true).await
+    }
+
+    async fn get_for(
+        &self,
+        tenant: TenantId,
+        session: SessionId,
+        within: bool,
+    ) -> Result<SessionInfo, Error> {
+        let live = self.live_for(tenant, session, within).await?;
         let now = self.now();
         live.shared.touch(now);
         let info = live.shared.info(now);
         if info.status == SessionStatus::Active { Ok(info) } else { Err(Error::Invalid) }
+    }
+
+    /// Tells whether a session lives at this moment: by its actor where it is in memory here, else by the store.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn lives(&self, tenant: TenantId, session: SessionId) -> Result<bool, Error> {
+        if let Some(live) = self.running(tenant, session) {
+            return Ok(live.shared.lives(self.now()));
+        }
+        // In a box, as those who ask mostly find it in memory.
+        match Box::pin(self.find(tenant, session)).await {
+            Ok(found) => Ok(found.is_some_and(|info| info.status == SessionStatus::Active)),
+            Err(error) if error.is_key_destroyed() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Returns a session that lives, or ended in the last 24 hours.
@@ -175,9 +208,35 @@ impl Sessions {
         invocation: &str,
         digest: [u8; 32],
     ) -> Result<Begin, Error> {
+        self.begin_for(tenant, session, (principal, invocation, digest), false).await
+    }
+
+    /// As [`Sessions::begin`], for a call within one that runs in the session: also while the session's shard leaves. The
+    /// hand-over waits for it as for the outer one.
+    ///
+    /// # Errors
+    /// As [`Sessions::begin`].
+    pub async fn begin_within(
+        &self,
+        tenant: TenantId,
+        session: SessionId,
+        principal: PrincipalId,
+        invocation: &str,
+        digest: [u8; 32],
+    ) -> Result<Begin, Error> {
+        self.begin_for(tenant, session, (principal, invocation, digest), true).await
+    }
+
+    async fn begin_for(
+        &self,
+        tenant: TenantId,
+        session: SessionId,
+        (principal, invocation, digest): (PrincipalId, &str, [u8; 32]),
+        within: bool,
+    ) -> Result<Begin, Error> {
         let invocation: Arc<str> = invocation.into();
         let ask = move |reply| Message::Begin { principal, invocation: invocation.clone(), digest, reply };
-        let (live, begun) = self.ask(tenant, session, ask).await?;
+        let (live, begun) = self.ask_for(tenant, session, within, ask).await?;
         Ok(match begun? {
             Begun::New(started) => Begin::New(Running { session, fence: live.fence, started }),
             Begun::Join { over } => Begin::Join(Joined { over }),
@@ -207,8 +266,18 @@ impl Sessions {
         session: SessionId,
         message: impl Fn(aesp_supervision::Reply<T>) -> Message,
     ) -> Result<(Live, T), Error> {
+        self.ask_for(tenant, session, false, message).await
+    }
+
+    async fn ask_for<T: Send + 'static>(
+        &self,
+        tenant: TenantId,
+        session: SessionId,
+        within: bool,
+        message: impl Fn(aesp_supervision::Reply<T>) -> Message,
+    ) -> Result<(Live, T), Error> {
         for _ in 0..ATTEMPTS {
-            let live = self.live(tenant, session).await?;
+            let live = self.live_for(tenant, session, within).await?;
             match live.handle.ask(&message).await {
                 Ok(answer) => return Ok((live, answer)),
                 Err(aesp_supervision::Error::Gone) => forget(&self.0.live, (tenant, session), &live.shared),

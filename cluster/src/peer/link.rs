@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Answer, Metrics, NotSent, Options, PeerService, Topic,
     answer::Event,
-    state::{Received, State},
+    state::{Received, State, part_cost},
 };
 
 /// One link to one incarnation, from the first hello to its end.
@@ -218,7 +218,7 @@ impl Link {
             };
             let size = u32::try_from(payload.len()).unwrap_or(u32::MAX);
             // Closed with the link, and then nobody wants an end either.
-            credit.acquire_many(size.min(window)).await.ok()?.forget();
+            credit.acquire_many(part_cost(payload.len(), window)).await.ok()?.forget();
             let most = u32::try_from(self.options.limits.queue_bytes).unwrap_or(u32::MAX);
             self.room.acquire_many(size.min(most)).await.ok()?.forget();
             if !self.lock().part(id, payload) {

@@ -67,7 +67,7 @@ impl Peers {
         let mut sequence = 0;
         self.0.service.up(link.peer);
         if let Err(violation) = link.received(first, &self.0.service) {
-            return violation;
+            return self.violated(violation);
         }
         loop {
             tokio::select! {
@@ -76,7 +76,7 @@ impl Peers {
                 batch = inbound.next() => match batch {
                     Some(Ok(batch)) => {
                         if let Err(violation) = link.received(batch, &self.0.service) {
-                            return violation;
+                            return self.violated(violation);
                         }
                     }
                     Some(Err(_)) => return "broken",
@@ -100,6 +100,12 @@ impl Peers {
                 }
             }
         }
+    }
+
+    /// Puts on record that a node of the cluster does not keep to the protocol.
+    fn violated(&self, violation: &'static str) -> &'static str {
+        self.0.refusals.note(violation, None);
+        violation
     }
 }
 

@@ -115,10 +115,11 @@ impl cluster_service_server::ClusterService for Nodes {
     ) -> Result<Response<ClusterStatus>, Status> {
         let entry = enter(request)?;
         let granted = self.0.access.permit_tenant(&entry.caller, &entry.action, TenantId::PLATFORM).await?;
-        self.0.read(&granted, "cluster".into(), |_| Box::pin(async { Ok(()) })).await?;
         let own = self.0.cluster.own();
         let connected = small(self.0.runtimes.list(None).len());
-        let nodes = self.status().await?.into_iter().map(|node| {
+        let status = self.status().await;
+        self.0.read(&granted, "cluster".into(), |_| Box::pin(async { Ok(()) })).await?;
+        let nodes = status?.into_iter().map(|node| {
             let runtimes = (node.incarnation == own).then_some(connected);
             ClusterNode { runtimes, ..wire(node) }
         });

@@ -208,11 +208,12 @@ impl Context {
         let outcome = if found.is_some() { Outcome::Success } else { Outcome::Failure };
         let event = granted.event(EventType::DataAccess, outcome, format!("principal:{named}"));
         self.recorder.append(vec![event]).await?;
+        self.access.still(granted).await?;
         let principal = found.ok_or_else(|| Error::new(ErrorCode::NotFound, "there is no such principal"))?;
         Ok((principal, view))
     }
 
-    /// Reads under a grant, and records that it was read, or looked for in vain.
+    /// Reads under a grant, and records that it was read, or looked for in vain. What is read goes out only if it may be still.
     pub(crate) async fn read<T, F>(&self, granted: &Granted, resource: String, body: F) -> Result<T, Error>
     where
         T: Send,
@@ -225,6 +226,7 @@ impl Context {
             event.details.reason = error.code().as_str_name().to_owned();
         }
         self.recorder.append(vec![event]).await?;
+        self.access.still(granted).await?;
         value
     }
 

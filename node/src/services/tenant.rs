@@ -162,8 +162,8 @@ impl tenant_service_server::TenantService for Tenants {
         let entry = enter(request)?;
         let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
         let tenant = granted.tenant();
+        let usage = self.0.tenants.usage(tenant).await;
         self.0.read(&granted, format!("tenant:{tenant}"), |_| Box::pin(async { Ok(()) })).await?;
-        let usage = self.0.tenants.usage(tenant).await.map_err(Error::from)?;
-        Ok(Response::new(usage.into()))
+        Ok(Response::new(usage.map_err(Error::from)?.into()))
     }
 }

@@ -2,18 +2,21 @@ use std::{sync::Arc, time::Duration};
 
 use aesp_proto::{
     Incarnation,
-    v1::{PeerBatch, PeerFrame, PeerHello, peer_frame::Frame, peer_service_client::PeerServiceClient},
+    v1::{
+        PeerBatch, PeerFrame, PeerHello, PeerPart, peer_frame::Frame, peer_service_client::PeerServiceClient,
+    },
 };
-use futures::{FutureExt, StreamExt, stream};
+use futures::{FutureExt, Stream, StreamExt, stream};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, sync::mpsc, time::timeout};
 use tokio_rustls::TlsConnector;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming, transport::Endpoint};
 use tower::service_fn;
 
 use super::{
-    super::{Options, Peer, Topic},
+    super::{Options, Peer, PeerError, Topic},
     world::{Authority, BOTH, DEADLINE, DOMAIN, Node, eventually, incarnation, introduce},
 };
 
@@ -23,6 +26,20 @@ async fn dial(
     node: &Node,
     name: &str,
     frames: Vec<Frame>,
+) -> Result<Streaming<PeerBatch>, Status> {
+    dial_saying(authority, node, name, stream::iter([batch(frames)]).chain(stream::pending())).await
+}
+
+fn batch(frames: Vec<Frame>) -> PeerBatch {
+    PeerBatch { frames: frames.into_iter().map(|frame| PeerFrame { frame: Some(frame) }).collect() }
+}
+
+/// As [`dial`], with batches that come one after the other.
+async fn dial_saying(
+    authority: &Authority,
+    node: &Node,
+    name: &str,
+    said: impl Stream<Item = PeerBatch> + Send + 'static,
 ) -> Result<Streaming<PeerBatch>, Status> {
     let (certificate, key, _) = authority.issue(&format!("spiffe://{DOMAIN}/node/{name}"), &BOTH);
     let tls = authority.tls((certificate, key), &[]);
@@ -35,8 +52,6 @@ async fn dial(
         }
     });
     let channel = Endpoint::from_static("http://peer").connect_with_connector(connector).await.unwrap();
-    let frames = frames.into_iter().map(|frame| PeerFrame { frame: Some(frame) }).collect();
-    let said = stream::iter([PeerBatch { frames }]).chain(stream::pending());
     let mut client = PeerServiceClient::new(channel);
     let linked = timeout(DEADLINE, client.link(said)).await.expect("is answered");
     linked.map(tonic::Response::into_inner)
@@ -120,6 +135,40 @@ async fn who_breaks_the_protocol_loses_the_link() {
     let ended = async { while let Some(Ok(_)) = link.next().await {} };
     timeout(DEADLINE, ended).await.expect("the link ends");
     eventually("it is down", || node.service.events.lock().unwrap().len() == 2).await;
+    node.refuses("second_hello").await;
+}
+
+#[tokio::test]
+async fn who_sends_more_than_it_may_loses_the_link_and_is_on_record() {
+    let authority = Authority::new();
+    let node = known(&authority).await;
+    let (say, said) = mpsc::channel(8);
+    say.send(batch(vec![Frame::Hello(hello())])).await.unwrap();
+    let mut link = dial_saying(&authority, &node, "n5", ReceiverStream::new(said)).await.unwrap();
+    node.connects_to(&[5]).await;
+    let answer = node.peers.request(incarnation(5), Topic::Forward, "x".into()).unwrap();
+    let asked = async {
+        loop {
+            let frames = link.next().await.unwrap().unwrap().frames;
+            let asked = frames.into_iter().find_map(|frame| match frame.frame {
+                Some(Frame::Request(request)) => Some(request),
+                _ => None,
+            });
+            if let Some(request) = asked {
+                return request;
+            }
+        }
+    };
+    let request = timeout(DEADLINE, asked).await.expect("the request comes");
+    // Nobody reads the answer: what fits into its window is kept, what does not ends the link.
+    let part = PeerPart { id: request.id, payload: vec![0; request.window as usize].into() };
+    for _ in 0..2 {
+        say.send(batch(vec![Frame::Part(part.clone())])).await.unwrap();
+    }
+    node.refuses("window_overrun").await;
+    node.connects_to(&[]).await;
+    let ended = timeout(DEADLINE, answer.one()).await.expect("the request ends");
+    assert!(matches!(ended, Err(PeerError::Lost)), "{ended:?}");
 }
 
 #[tokio::test]
