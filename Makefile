@@ -49,6 +49,7 @@ lint:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 
 unit:
+	@[ -n "$${AESP_TEST_FDB_CLUSTER:-}" ] || echo "SKIPPED: everything on FoundationDB; AESP_TEST_FDB_CLUSTER names no cluster file (docs/foundationdb.md)"
 	cargo build -p aesp-node --bins --locked
 	cargo nextest run --workspace --locked
 	cargo test --doc --workspace --locked --quiet

@@ -20,6 +20,7 @@ use tokio::signal::{
 
 use crate::{
     access::Access,
+    delay::Delay,
     progress::say,
     report::{self, Row},
     run::{self, Plan},
@@ -56,6 +57,8 @@ enum Command {
         /// The file.
         file: PathBuf,
     },
+    #[command(hide = true)]
+    Delay(Delay),
 }
 
 #[derive(Args, Debug)]
@@ -128,6 +131,7 @@ fn nodes(text: &str) -> Result<usize, String> {
 pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::List { nodes } => list(nodes),
+        Command::Delay(delay) => delay.run().await.map(|()| ExitCode::SUCCESS),
         Command::Report { file } => {
             show(&report::markdown(&report::read(&file)?));
             Ok(ExitCode::SUCCESS)

@@ -109,6 +109,8 @@ pub(crate) struct History {
     pub(crate) changes: Vec<Change>,
     pub(crate) revocations: Vec<Revocation>,
     pub(crate) sightings: Vec<Sighting>,
+    /// When no node could write, in milliseconds: from, to.
+    pub(crate) closed: Vec<(u64, u64)>,
     /// Sessions whose calls count for availability, with the times of their answers.
     pub(crate) served: BTreeMap<Arc<str>, Vec<u64>>,
 }
@@ -169,6 +171,11 @@ impl Recorder {
 
     pub(crate) fn revocation(&self, principal: String, session: Arc<str>, returned_ms: u64) {
         self.edit(|history| history.revocations.push(Revocation { principal, session, returned_ms }));
+    }
+
+    /// Notes that no node could write between these times.
+    pub(crate) fn closed(&self, from_ms: u64, to_ms: u64) {
+        self.edit(|history| history.closed.push((from_ms, to_ms)));
     }
 
     pub(crate) fn sightings(&self, sightings: Vec<Sighting>) {

@@ -1,14 +1,14 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aesp_proto::Incarnation;
 use aesp_storage::RightsPosition;
 use futures::{StreamExt, stream::FuturesUnordered};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     BarrierError, Cluster, MemberState,
     cluster::Inner,
-    look::View,
+    look::{Census, Node},
     peer::Topic,
     rights::{decode, encode, reached},
 };
@@ -41,9 +41,8 @@ impl Cluster {
 impl Inner {
     async fn pass_barrier(&self) -> Result<(), BarrierError> {
         // The end of the log and the nodes come from one snapshot, which is after the caller's commit.
-        let view = View::take(&self.context.store).await?;
-        let position = view.rights;
-        let mut waiting = lagging(&view, position);
+        let Census { nodes, rights: position } = Census::take(&self.context.store).await?;
+        let mut waiting = lagging(&nodes, position);
         let wire = self.service.get().and_then(|service| service.wire.as_ref());
         let mut asked: FuturesUnordered<_> = waiting
             .iter()
@@ -57,10 +56,10 @@ impl Inner {
         if waiting.contains(&self.own) {
             self.wakes.apply.notify_one();
         }
-        // What a node wrote into its row counts as much, and its death more than anything.
-        let mut looks = interval(self.options.lease / 8);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        looks.reset();
+        // What a node wrote into its row counts as much, and its death more than anything. All that wait look together.
+        let _waits = Waits::begin(&self.waiting);
+        let mut views = self.views.subscribe();
+        views.mark_changed();
         while !waiting.is_empty() {
             tokio::select! {
                 biased;
@@ -72,14 +71,12 @@ impl Inner {
                 () = reached(&mut applied, position), if waiting.contains(&self.own) => {
                     waiting.remove(&self.own);
                 }
-                _ = looks.tick() => {
-                    match View::take(&self.context.store).await {
-                        Ok(view) => {
-                            let lagging = lagging(&view, position);
-                            waiting.retain(|node| lagging.contains(node));
-                        }
-                        // Answers may be under way all the same.
-                        Err(error) => tracing::debug!(%error, "a look of a barrier failed"),
+                Ok(()) = views.changed() => {
+                    let view = views.borrow_and_update().clone();
+                    // INVARIANT R1: a look from before the change knows neither who joined since nor who is dead.
+                    if view.rights >= position {
+                        let lagging = lagging(&view.nodes, position);
+                        waiting.retain(|node| lagging.contains(node));
                     }
                 }
             }
@@ -88,12 +85,28 @@ impl Inner {
     }
 }
 
+/// One barrier that waits: as long as there is one, the node looks at the store more often.
+struct Waits<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Waits<'a> {
+    fn begin(waiting: &'a watch::Sender<usize>) -> Self {
+        waiting.send_modify(|waiting| *waiting += 1);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|waiting| *waiting -= 1);
+    }
+}
+
 /// Returns the nodes that may still act on rights from before `position`. One that is joining acts on none, and before it does it
 /// applies what was committed until then.
-fn lagging(view: &View, position: RightsPosition) -> BTreeSet<Incarnation> {
-    let lags = |node: &Incarnation| {
+fn lagging(nodes: &BTreeMap<Incarnation, Node>, position: RightsPosition) -> BTreeSet<Incarnation> {
+    let lags = |node: &Node| {
         // A row that can't be read says nothing.
-        view.row(*node).is_none_or(|row| row.state != MemberState::Joining && row.applied < position)
+        node.row.as_ref().is_none_or(|row| row.state != MemberState::Joining && row.applied < position)
     };
-    view.nodes.keys().copied().filter(lags).collect()
+    nodes.iter().filter(|(_, node)| lags(node)).map(|(incarnation, _)| *incarnation).collect()
 }

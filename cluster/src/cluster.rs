@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeSet,
     fmt,
     panic::AssertUnwindSafe,
     sync::{
@@ -93,6 +94,8 @@ pub(crate) struct Inner {
     pub(crate) options: Options,
     pub(crate) own: Incarnation,
     pub(crate) id: String,
+    /// What this node's row says that no other node's does, also not on a copy of the store.
+    pub(crate) birth: String,
     pub(crate) seams: Seams,
     pub(crate) lease: Lease,
     pub(crate) ownership: Ownership,
@@ -103,6 +106,8 @@ pub(crate) struct Inner {
     pub(crate) peers: watch::Sender<Arc<[Peer]>>,
     pub(crate) views: watch::Sender<Arc<View>>,
     pub(crate) applied: watch::Sender<RightsPosition>,
+    /// How many barriers wait.
+    pub(crate) waiting: watch::Sender<usize>,
     pub(crate) intent: watch::Sender<Intent>,
     pub(crate) skew: watch::Sender<Skew>,
     /// How often this node's own renewal was late.
@@ -152,6 +157,12 @@ impl Cluster {
         &self.inner().id
     }
 
+    /// Returns what this node wrote into its row when it joined, which proves to its peers that it uses the same store.
+    #[must_use]
+    pub fn birth(&self) -> &str {
+        &self.inner().birth
+    }
+
     /// Returns who owns which shard as this node sees it; nothing is its own before it serves.
     #[must_use]
     pub fn ownership(&self) -> Ownership {
@@ -168,6 +179,13 @@ impl Cluster {
     #[must_use]
     pub fn nodes(&self) -> watch::Receiver<Arc<[Peer]>> {
         self.inner().peers.subscribe()
+    }
+
+    /// Returns the nodes that are not dead, this one among them. From the look that [`Cluster::ownership`] was made of, or a
+    /// later one: whoever held anything of a shard's owner before is among them, or is dead.
+    #[must_use]
+    pub fn living(&self) -> BTreeSet<Incarnation> {
+        self.inner().views.borrow().nodes.keys().copied().collect()
     }
 
     /// Begins to serve: takes this node's share of the shards, applies changed rights, declares silent nodes dead. Called once,
@@ -283,10 +301,18 @@ impl Inner {
             (changes, out)
         };
         let Some(Service { duties, .. }) = self.service.get() else { return out };
+        // At once, and first: what arrives does so in tasks of its own, which look whether it is still there.
+        let lost = changes.iter().filter_map(|change| match change {
+            Change::Lose(shard) => Some(*shard),
+            Change::Arrive(..) => None,
+        });
+        let lost: Vec<ShardId> = lost.collect();
+        if !lost.is_empty() {
+            duties.lose(&lost);
+        }
         for change in changes {
-            match change {
-                Change::Lose(shard) => duties.lose(shard),
-                Change::Arrive(shard, epoch) => self.spawn(Arc::clone(self).arrive(shard, epoch)),
+            if let Change::Arrive(shard, epoch) = change {
+                self.spawn(Arc::clone(self).arrive(shard, epoch));
             }
         }
         out
@@ -302,7 +328,7 @@ impl Inner {
         self.context.metrics.arrived.inc();
         // It may have been lost meanwhile, and what has just begun must end all the same.
         if !self.holdings().has(shard, epoch) {
-            duties.lose(shard);
+            duties.lose(&[shard]);
         }
     }
 

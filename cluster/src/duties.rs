@@ -29,9 +29,9 @@ pub trait Duties: Send + Sync + 'static {
     /// the latest after `grace`.
     async fn hand_over(&self, shard: ShardId, grace: Duration);
 
-    /// Cancels at once what runs in a shard: it was taken from this node, or the lease is lost. Must not wait. May be called
-    /// more than once.
-    fn lose(&self, shard: ShardId);
+    /// Cancels at once what runs in these shards: they were taken from this node, or the lease is lost and with it all of them.
+    /// Must not wait. May be called more than once for a shard.
+    fn lose(&self, shards: &[ShardId]);
 
     /// Tells how busy the node is. Must not wait.
     fn load(&self) -> Load;

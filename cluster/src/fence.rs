@@ -15,6 +15,12 @@ impl Fence {
         self.shard
     }
 
+    /// Returns the epoch.
+    #[must_use]
+    pub fn epoch(self) -> Epoch {
+        self.epoch
+    }
+
     /// Makes the transaction fail if the shard has a newer owner, now or at the commit.
     ///
     /// # Errors

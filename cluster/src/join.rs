@@ -71,8 +71,10 @@ impl Cluster {
         let store = &context.store;
         let own = store.run(|tx| Box::pin(async move { tx.next_incarnation().await }));
         let own = Incarnation(own.await?);
+        let birth = HEXLOWER.encode(&context.entropy.bytes());
+        let eyes = Eyes::default();
         let mut joining =
-            Joining { context: &context, options: &options, seams: &seams, own, eyes: Eyes::default() };
+            Joining { context: &context, options: &options, seams: &seams, own, birth: &birth, eyes };
         let joined = joining.run().await?;
         let eyes = joining.eyes;
         let lease = Lease::new(Arc::clone(&seams.steady));
@@ -84,6 +86,7 @@ impl Cluster {
             peers: watch::Sender::new(joined.view.peers()),
             views: watch::Sender::new(Arc::new(joined.view)),
             applied: watch::Sender::new(joined.rights),
+            waiting: watch::Sender::new(0),
             intent: watch::Sender::new(Intent::Join),
             skew: watch::Sender::new(Skew::default()),
             late: AtomicU64::new(0),
@@ -93,6 +96,7 @@ impl Cluster {
             stop: CancellationToken::new(),
             id: joined.id,
             own,
+            birth,
             lease,
             seams,
             options,
@@ -109,6 +113,7 @@ struct Joining<'a> {
     options: &'a Options,
     seams: &'a Seams,
     own: Incarnation,
+    birth: &'a str,
     eyes: Eyes,
 }
 
@@ -156,9 +161,11 @@ impl Joining<'_> {
             let Some(obstacle) = Obstacle::find(row, self.options) else { continue };
             clear = false;
             if self.eyes.observer.lives(node) {
-                if obstacle == Obstacle::SameName {
-                    self.notice(Notice::IdentityContested { name: row.name.clone(), node });
-                }
+                let name = row.name.clone();
+                self.notice(match obstacle {
+                    Obstacle::SameName => Notice::IdentityContested { name, node },
+                    Obstacle::Clustered | Obstacle::Lone => Notice::StoreContested { name, node },
+                });
                 return Err(obstacle.into_error(node, &row.name));
             }
         }
@@ -205,6 +212,7 @@ impl Joining<'_> {
             applied: RightsPosition::default(),
             wall: self.context.clock.now(),
             load: Load::default(),
+            birth: self.birth.to_owned(),
         };
         let id = HEXLOWER.encode(&self.context.entropy.bytes());
         write(&self.context.store, self.own, &row, &id, self.options).await

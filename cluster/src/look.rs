@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use aesp_proto::{Incarnation, ShardId, TenantId};
 use aesp_storage::{RightsPosition, ShardRow, Store, Transaction};
 use bytes::Bytes;
-use futures::future::try_join3;
+use futures::future::{try_join, try_join3};
 
 use crate::{
     MemberState,
@@ -24,6 +24,28 @@ pub(crate) struct View {
     pub(crate) rights: RightsPosition,
 }
 
+/// The nodes as the store showed them at one moment: as much of a [`View`] as a barrier has to know.
+#[derive(Debug)]
+pub(crate) struct Census {
+    pub(crate) nodes: BTreeMap<Incarnation, Node>,
+    /// The end of the log of changed rights.
+    pub(crate) rights: RightsPosition,
+}
+
+impl Census {
+    /// Looks, without a conflict with anybody.
+    pub(crate) async fn take(store: &Store) -> Result<Self, aesp_storage::Error> {
+        let read = store.run(|tx| {
+            Box::pin(async move {
+                let nodes = tx.glance_all::<NodeRow>(TenantId::PLATFORM);
+                let (nodes, rights) = try_join(nodes, tx.glance_rights_position()).await?;
+                Ok(Self { nodes: named(nodes), rights })
+            })
+        });
+        read.await
+    }
+}
+
 /// A node's row.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
@@ -41,9 +63,7 @@ impl View {
     async fn read(tx: &Transaction) -> Result<Self, aesp_storage::Error> {
         let nodes = tx.glance_all::<NodeRow>(TenantId::PLATFORM);
         let (nodes, shards, rights) = try_join3(nodes, tx.shard_rows(), tx.glance_rights_position()).await?;
-        let node = |found: aesp_storage::Found<NodeRow>| Node { bytes: found.bytes, row: found.row.ok() };
-        let nodes = nodes.into_iter().map(|(incarnation, found)| (incarnation, node(found))).collect();
-        Ok(Self { nodes, shards: shards.into_iter().map(Result::ok).collect(), rights })
+        Ok(Self { nodes: named(nodes), shards: shards.into_iter().map(Result::ok).collect(), rights })
     }
 
     pub(crate) fn row(&self, node: Incarnation) -> Option<&NodeRow> {
@@ -58,6 +78,7 @@ impl View {
                 incarnation,
                 name: row.name.clone(),
                 endpoint: row.endpoint.clone(),
+                birth: row.birth.clone(),
             })
             .collect()
     }
@@ -84,4 +105,9 @@ impl View {
         };
         self.shards.iter().zip(0..).filter_map(placed).collect()
     }
+}
+
+fn named(rows: Vec<(Incarnation, aesp_storage::Found<NodeRow>)>) -> BTreeMap<Incarnation, Node> {
+    let node = |found: aesp_storage::Found<NodeRow>| Node { bytes: found.bytes, row: found.row.ok() };
+    rows.into_iter().map(|(incarnation, found)| (incarnation, node(found))).collect()
 }

@@ -169,6 +169,7 @@ mod tests {
             applied: RightsPosition(0),
             wall: Timestamp(0),
             load: Load::default(),
+            birth: String::new(),
         };
         let row = &row;
         store

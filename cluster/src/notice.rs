@@ -70,6 +70,13 @@ pub enum Notice {
         /// The other incarnation, or this one.
         node: Incarnation,
     },
+    /// This node can't join: it would be alone with a store that a cluster uses, or a lone node uses the store.
+    StoreContested {
+        /// The other node's name.
+        name: String,
+        /// The other node.
+        node: Incarnation,
+    },
     /// A task of the cluster panicked: this incarnation ends, and the node has to start again.
     TaskPanicked,
     /// A node renews its lease but no link to it comes about: its network, or it belongs to another cluster that uses the same
@@ -98,6 +105,7 @@ impl Notice {
             Self::LeaseRegained => "lease_regained",
             Self::RowDamaged { .. } => "row_damaged",
             Self::IdentityContested { .. } => "identity_contested",
+            Self::StoreContested { .. } => "store_contested",
             Self::TaskPanicked => "task_panicked",
             Self::NodeUnreachable { .. } => "node_unreachable",
         }

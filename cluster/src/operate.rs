@@ -122,6 +122,7 @@ impl Cluster {
         let view = View::take(&inner.context.store).await?;
         let wire = inner.service.get().and_then(|Service { wire, .. }| wire.as_ref());
         let heard = wire.map(|wire| wire.heard());
+        let spoken = wire.map(|wire| wire.spoken()).unwrap_or_default();
         let mut shards = BTreeMap::<Incarnation, usize>::new();
         for owner in view.shards.iter().flatten().filter_map(|row| row.owner) {
             *shards.entry(owner).or_default() += 1;
@@ -131,6 +132,7 @@ impl Cluster {
             NodeStatus {
                 shards: shards.get(node).copied().unwrap_or_default(),
                 alive: alive.map(|heard| heard.get(node).copied().unwrap_or(false)),
+                protocol: spoken.get(node).copied(),
                 ..inner.describe(&view, *node)
             }
         });
@@ -161,6 +163,7 @@ impl Inner {
             skew_ms: ahead.map(|ahead| ahead.saturating_sub(median)),
             alive: None,
             damaged: row.is_none(),
+            protocol: None,
         }
     }
 }

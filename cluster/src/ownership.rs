@@ -78,6 +78,20 @@ impl Ownership {
         }
     }
 
+    /// Returns the proof that this node may go on with what runs for the entity: also while its shard leaves, which waits for
+    /// that.
+    ///
+    /// # Errors
+    /// [`Error::NotOwner`] if the entity's shard is another's.
+    pub fn running_fence(&self, entity: &[u8; 16]) -> Result<Fence, Error> {
+        let shard = shard_of(entity);
+        let seen = self.shard(shard);
+        if seen.held == Held::No {
+            return Err(Error::NotOwner { shard, owner: seen.owner });
+        }
+        Ok(Fence { shard, epoch: seen.epoch })
+    }
+
     /// Tells whether this node may begin anything at all.
     #[must_use]
     pub fn holds_any(&self) -> bool {
@@ -134,6 +148,8 @@ mod tests {
             ownership.replace(shards.into());
             let expected = Error::NotOwner { shard: fence.shard, owner: Some(Incarnation(9)) };
             assert_eq!(ownership.fence(&entity), Err(expected));
+            let running = ownership.running_fence(&entity).ok().map(|fence| fence.epoch);
+            assert_eq!(running, (held == Held::Leaving).then_some(Epoch(4)), "{held:?}");
         }
     }
 }

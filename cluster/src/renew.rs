@@ -200,6 +200,7 @@ impl Inner {
             applied: *self.applied.borrow(),
             wall: self.wall(),
             load,
+            birth: self.birth.clone(),
         };
         Attempt {
             own: self.own,

@@ -24,6 +24,10 @@ pub(crate) struct NodeRow {
     /// What the node's wall clock showed before the renewal.
     pub(crate) wall: Timestamp,
     pub(crate) load: Load,
+    /// Drawn when the node joined. A node with the same name and number that joined a copy of the store has another one. Empty
+    /// in rows of releases that speak protocol 1 only.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) birth: String,
 }
 
 impl NodeRow {
@@ -90,10 +94,15 @@ mod tests {
             applied: RightsPosition(9),
             wall: Timestamp(1_700_000_000_000),
             load: Load { sessions: 2, calls: 1 },
+            birth: String::new(),
         };
         let text = r#"{"name":"a","beat":3,"state":"serving","endpoint":"a:9444","version":"0.1.0","lease_ms":2000,"applied":9,"wall":1700000000000,"load":{"sessions":2,"calls":1}}"#;
         assert_eq!(serde_json::to_string(&row).unwrap(), text);
         assert_eq!(serde_json::from_str::<NodeRow>(text).unwrap(), row);
+        let born = NodeRow { birth: "ab".into(), ..row };
+        let text = text.replace(r#""calls":1}"#, r#""calls":1},"birth":"ab""#);
+        assert_eq!(serde_json::to_string(&born).unwrap(), text);
+        assert_eq!(serde_json::from_str::<NodeRow>(&text).unwrap(), born);
         let dead = DeadRow { name: "a".into(), by: Incarnation(2), at: Timestamp(5) };
         assert_eq!(serde_json::to_string(&dead).unwrap(), r#"{"name":"a","by":2,"at":5}"#);
         assert_eq!(serde_json::to_string(&Setting { value: "x".into() }).unwrap(), r#"{"value":"x"}"#);

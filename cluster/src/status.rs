@@ -31,4 +31,6 @@ pub struct NodeStatus {
     pub alive: Option<bool>,
     /// Whether its row can't be read.
     pub damaged: bool,
+    /// The protocol of the link between it and this node; none without a link.
+    pub protocol: Option<u32>,
 }

@@ -35,6 +35,9 @@ const FORGOTTEN_AT_ONCE: usize = 1_000;
 /// After how long without a link a living node is told of.
 const UNREACHABLE: Duration = Duration::from_secs(10);
 
+/// While barriers wait, the store is looked at so often in the length of a lease.
+const BARRIER_LOOKS: u32 = 8;
+
 /// What steering remembers.
 struct Steering {
     /// How often this node's own renewal had been late.
@@ -55,12 +58,21 @@ impl Inner {
                 biased;
                 () = self.stop.cancelled() => return,
                 () = self.wakes.look.notified() => {}
+                () = self.barriers_look() => {}
             }
             match View::take(&self.context.store).await {
                 Ok(view) => self.publish(view),
                 Err(error) => tracing::warn!(%error, "the cluster's rows can't be read"),
             }
         }
+    }
+
+    /// Returns when barriers that wait should see the store again.
+    async fn barriers_look(&self) {
+        let mut waiting = self.waiting.subscribe();
+        // The sender lives in `self`, so the wait ends with the value only.
+        waiting.wait_for(|waiting| *waiting > 0).await.ok();
+        sleep(self.options.lease / BARRIER_LOOKS).await;
     }
 
     fn publish(&self, view: View) {

@@ -31,6 +31,9 @@ pub(crate) trait Wire: Send + Sync + 'static {
 
     /// Returns who a link is open to.
     fn connected(&self) -> Vec<Incarnation>;
+
+    /// Returns the protocol of each open link.
+    fn spoken(&self) -> BTreeMap<Incarnation, u32>;
 }
 
 impl Wire for Links {
@@ -58,5 +61,9 @@ impl Wire for Links {
 
     fn connected(&self) -> Vec<Incarnation> {
         self.peers.connected().borrow().to_vec()
+    }
+
+    fn spoken(&self) -> BTreeMap<Incarnation, u32> {
+        self.peers.spoken()
     }
 }

@@ -86,7 +86,7 @@ impl Admission for RuntimeQuota {
             // INVARIANT T1: a suspended tenant takes no Runtime away from the others that it serves. It fulfils nothing itself.
             match view.tenant.refuses_calls() {
                 Some(refusal) => suspended = Some(refusal),
-                None => slots.push(self.tenants.admit_runtime(&view.tenant)?),
+                None => slots.push(self.tenants.admit_runtime(&view.tenant).await?),
             }
         }
         match suspended {

@@ -63,7 +63,7 @@ pub(crate) fn escalation(root: Supervisor) -> impl Fn() -> Result<(), String> + 
     let noted = Arc::clone(&seen);
     tokio::spawn(async move {
         let escalation = root.escalated().await;
-        error!(%escalation, "the node can't go on; restart it");
+        error!(%escalation, "actors crashed beyond their intensity");
         // The first one is what the probe shows.
         let _ = noted.set(escalation);
     });

@@ -5,6 +5,7 @@ use aesp_call::Calls;
 use aesp_cluster::Cluster;
 use aesp_runtime::Runtimes;
 use aesp_supervision::Supervisor;
+use aesp_tenant::Tenants;
 use async_trait::async_trait;
 use tokio::{sync::Mutex, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,7 @@ const LINKS_CLOSE: Duration = Duration::from_secs(2);
 
 /// Ends the components in order.
 pub(crate) struct End {
+    pub(crate) tenants: Tenants,
     pub(crate) runtimes: Runtimes,
     pub(crate) calls: Calls,
     pub(crate) forward: Forward,
@@ -53,6 +55,8 @@ impl Drain for End {
     }
 
     async fn leave(&self) {
+        // Nothing runs here any more: nothing has to stay reserved for it.
+        self.tenants.leave().await;
         if self.membership.is_none() {
             self.cluster.drain().await;
         }

@@ -8,8 +8,19 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use tonic::service::Routes;
 
-/// Tells whether the node can serve now, or why not.
-pub type ReadinessProbe = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+/// A part of the node, as health checks see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Component {
+    /// Its name: `store`, `audit`, `actors`, `cluster`, `peers`. The gRPC health service knows it as `aesp.<name>`.
+    pub name: &'static str,
+    /// Whether it does its work, or why not.
+    pub state: Result<(), String>,
+    /// Whether the node can't serve without it.
+    pub needed: bool,
+}
+
+/// Tells how each component is now. The node is ready when all that it needs do their work.
+pub type ReadinessProbe = Arc<dyn Fn() -> Vec<Component> + Send + Sync>;
 
 /// Hears of every refused handshake: where it came from and a constant reason, such as `expired`.
 pub type RefusalObserver = Arc<dyn Fn(IpAddr, &'static str) + Send + Sync>;
@@ -28,6 +39,8 @@ pub struct Host {
     pub peers: Option<SocketAddr>,
     /// Ready when the node has lost its place in the cluster for ever: the process must end.
     pub lost: BoxFuture<'static, ()>,
+    /// Ready, with the reason, when the actors crashed beyond what was declared for them: the process must end.
+    pub gave_up: BoxFuture<'static, String>,
     /// Ends the components in order.
     pub drain: Box<dyn Drain>,
     /// Told of refused handshakes, for the audit log.

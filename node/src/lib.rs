@@ -1,7 +1,9 @@
 //! The AESP Host as one process: configuration, TLS, listeners, the wiring of the components, the command line.
 
+mod build;
 pub mod cli;
 mod cluster;
+mod components;
 pub mod config;
 mod directory;
 mod duties;
@@ -10,6 +12,7 @@ mod forward;
 mod guard;
 mod host;
 mod init;
+mod joining;
 mod listen;
 mod logs;
 mod metrics;
@@ -19,6 +22,7 @@ mod shutdown;
 pub mod tls;
 pub mod wiring;
 
+pub use build::{Build, TestBuild};
 pub use config::Config;
-pub use host::{Drain, Host, ReadinessProbe, RefusalObserver};
+pub use host::{Component, Drain, Host, ReadinessProbe, RefusalObserver};
 pub use serve::{Addresses, Node, serve};

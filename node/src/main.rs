@@ -7,5 +7,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    aesp_node::cli::main()
+    aesp_node::cli::main(aesp_node::Build::shipped())
 }

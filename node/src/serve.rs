@@ -115,7 +115,7 @@ impl Node {
             refused: host.refused.clone(),
         };
         let readiness = listen::Readiness::new(host.ready);
-        let (routes, health) = listen::with_public(host.routes, readiness.clone())?;
+        let (routes, health) = listen::with_public(host.routes, readiness.clone(), &host.registry)?;
         let shutdown = Shutdown::new(readiness.clone(), health.clone(), host.drain, connections.clone());
 
         let mut background = JoinSet::new();
@@ -150,6 +150,10 @@ impl Node {
                 tracing::error!("another node declared this one dead; it ends, and starts again under a new number");
                 shutdown.abandon().await;
                 anyhow::bail!("the node was declared dead because it did not renew its lease in time; start it again");
+            }
+            reason = host.gave_up => {
+                tracing::error!(reason, "the node can't go on; it ends, and its supervisor starts it again");
+                Err(anyhow::anyhow!("the node can't go on: {reason}; start it again"))
             }
             Some(ended) = servers.join_next() => {
                 ended.map_err(anyhow::Error::from).flatten().and(Err(anyhow::anyhow!("a listener ended by itself")))

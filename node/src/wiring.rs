@@ -13,34 +13,41 @@ use aesp_storage::{FileKeyProvider, KeyProvider, LmdbOptions, MemoryOptions, Sto
 use aesp_supervision::Supervisor;
 use aesp_tenant::Tenants;
 use anyhow::Context as _;
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config, Host,
-    cluster::{Duties, Member, Others, Outside, Router, RuntimeLinks, Witness},
+    Build, Config, Host,
+    cluster::{Duties, Member, Others, Outside, QuotaLinks, Router, RuntimeLinks, Witness},
+    components,
     config::Engine,
     directory::{RuntimeQuota, ViewDirectory},
     duties,
     end::End,
     forward::{self, Forward, Owner},
     guard::Guard,
+    joining::Door,
     services::{self, Context},
 };
 
 /// How long a starting node waits until it owns something, or the cluster has nothing for it.
 const TAKES_UP: Duration = Duration::from_secs(10);
 const TAKES_UP_LOOK: Duration = Duration::from_millis(10);
+/// How long a node that may not join tries to put that on record.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// Opens the store, joins the cluster, starts the actors and makes the services.
 ///
 /// # Errors
 /// When the store can't be opened or its master key is wrong, or the cluster does not take the node.
-pub async fn build(config: &Config) -> anyhow::Result<Host> {
+pub async fn build(config: &Config, build: &Build) -> anyhow::Result<Host> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let member = Member::prepare(config, &clock).await?;
     let store = open_store(config, open_key(&config.keys.master_key_file)?).await?;
-    Ok(assemble(store, config, member).await?.0)
+    Ok(assemble(build.store(store), config, member, build).await?.0)
 }
 
 /// Joins the cluster, starts the actors on a store and makes the services, and what these share.
@@ -48,13 +55,15 @@ pub(crate) async fn assemble(
     store: Store,
     config: &Config,
     member: Option<Member>,
+    build: &Build,
 ) -> anyhow::Result<(Host, Context)> {
     store.initialise().await.context("the store can't be used")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy = Entropy::from_system();
     let registry = prometheus::Registry::new();
 
-    let root = Supervisor::root("node", aesp_supervision::Metrics::new(&registry)?).await?;
+    let supervision = build.supervision(aesp_supervision::Metrics::new(&registry)?);
+    let root = Supervisor::root("node", supervision).await?;
     let options = aesp_audit::Options {
         metrics: aesp_audit::Metrics::register(&registry)?,
         ..aesp_audit::Options::default()
@@ -63,11 +72,24 @@ pub(crate) async fn assemble(
     let (recorder, audit) = started.context("the audit log can't be written")?;
     let witness = Arc::new(Witness::start(recorder.clone(), entropy.clone()));
     // INVARIANT R1: known to the others first, and only then the rights are read: no change slips in between.
-    let cluster = join(&store, config, member.as_ref(), &registry, &clock, &entropy, &witness).await?;
+    let joined = join(&store, config, member.as_ref(), &registry, &clock, &entropy, &witness).await;
+    if joined.is_err() {
+        // Why not is on record before the process ends.
+        drop(timeout(LAST_WORDS, witness.settle()).await);
+    }
+    let cluster = joined?;
     let ownership = cluster.ownership();
     let tokens = load_tokens(&store, config, &*clock, &entropy).await.context("no signing key")?;
     let views = Views::start(store.clone()).await.context("the platform's rights can't be loaded")?;
-    let tenants = Tenants::new(root.clone(), aesp_tenant::Metrics::new(&registry)?);
+    let living = cluster.clone();
+    let tenants = Tenants::start(aesp_tenant::Wiring {
+        store: store.clone(),
+        shards: ownership.clone(),
+        living: Arc::new(move || living.living()),
+        supervisor: root.clone(),
+        metrics: aesp_tenant::Metrics::new(&registry)?,
+    })
+    .await?;
 
     let sessions = Sessions::start(
         aesp_session::Context {
@@ -131,6 +153,7 @@ pub(crate) async fn assemble(
         cluster: cluster.clone(),
         ownership,
         others: Others::default(),
+        door: Arc::new(Door::new(config, &registry, entropy.clone())?),
         entropy: entropy.clone(),
         clock: Arc::clone(&clock),
     };
@@ -156,11 +179,13 @@ pub(crate) async fn assemble(
                     cluster: cluster.clone(),
                     owner,
                     runtimes: runtimes.clone(),
+                    tenants: context.tenants.clone(),
                     others: context.others.clone(),
                 }),
                 others: context.others.clone(),
                 closing: closing.clone(),
             };
+            context.tenants.join(Arc::new(QuotaLinks(context.others.clone())));
             runtimes.join(cluster.own(), Arc::new(RuntimeLinks(context.others.clone())));
             Some(member.link(&cluster, outside).await?)
         }
@@ -168,16 +193,19 @@ pub(crate) async fn assemble(
     cluster.serve(Arc::new(Duties(context.clone())), membership.as_ref().map(|member| member.links.clone()));
     takes_up(&cluster).await;
 
-    let not_escalated = duties::escalation(root.clone());
-    let (log, placed) = (recorder.clone(), cluster.clone());
+    let ready = components::probe(&context, root.clone(), closing.clone());
+    let log = recorder.clone();
+    let top = root.clone();
     let host = Host {
         routes: guarded.into(),
         jwks: Arc::new(move || tokens.jwks()),
-        ready: Arc::new(move || not_escalated().and_then(|()| placed.ready())),
+        ready,
         registry,
         peers: membership.as_ref().map(|member| member.at),
         lost: Box::pin(async move { lease.lost().await }),
+        gave_up: Box::pin(async move { top.escalated().await.to_string() }),
         drain: Box::new(End {
+            tenants: context.tenants.clone(),
             runtimes,
             calls,
             forward,
@@ -294,8 +322,11 @@ async fn open_store(config: &Config, key: Arc<dyn KeyProvider>) -> anyhow::Resul
             };
             Ok(Store::lmdb(&path, options, key).await?)
         }
+        Some(Engine::Fdb(path)) => Ok(Store::fdb(config.store.fdb.options(&path), key).await?),
         Some(Engine::Memory) => Ok(Store::memory(MemoryOptions::default(), key)),
-        None => anyhow::bail!("store.path names no engine: use lmdb:/path or memory"),
+        None => {
+            anyhow::bail!("store.path names no engine: use lmdb:/path, fdb:/path/of/fdb.cluster or memory")
+        }
     }
 }
 

@@ -96,7 +96,11 @@ mod tests {
         let invoke = operations.get("/aesp.v1.AgentService/Invoke").expect("exists");
         assert_eq!(invoke, &Operation { action: "tool.invoke".into(), access: Access::Authorized });
         let public: Vec<_> = operations.iter().filter(|(_, o)| o.access == Access::Public).collect();
-        assert_eq!(public.len(), 4, "only login, refresh and keys come before authentication: {public:?}");
+        assert_eq!(
+            public.len(),
+            6,
+            "only login, refresh, keys and joining come before authentication: {public:?}"
+        );
         let peers: Vec<_> =
             operations.iter().filter(|(_, o)| o.access == Access::Peer).map(|(p, _)| p).collect();
         assert_eq!(peers, ["/aesp.v1.PeerService/Link"]);

@@ -17,6 +17,7 @@
 // | DEAD_NODE            | 0009 | incarnation (8); PLATFORM               |
 // | RIGHTS_CHANGE        | 000A | position (8); PLATFORM                  |
 // | CLUSTER              | 000B | name of the setting; PLATFORM           |
+// | JOIN_TOKEN           | 000C | token (16); PLATFORM                    |
 // | TENANT …             | 0010 | tenants and their configuration         |
 // | CONTRACT …           | 0020 | the catalogue                           |
 // | PRINCIPAL …          | 0030 | identity                                |
@@ -67,6 +68,8 @@ kinds! {
     RIGHTS_CHANGE = 0x000A;
     /// What all nodes of the cluster share: its secrets and settings.
     CLUSTER = 0x000B;
+    /// A token with which a node may join.
+    JOIN_TOKEN = 0x000C;
     /// A tenant.
     TENANT = 0x0010;
     /// A tenant by its name.
@@ -75,6 +78,8 @@ kinds! {
     CONFIG = 0x0012;
     /// What a configuration value was before.
     CONFIG_HISTORY = 0x0013;
+    /// What nodes may hold of a tenant's limits, at the most.
+    CREDITS = 0x0014;
     /// A tool contract.
     CONTRACT = 0x0020;
     /// The active version of a contract.

@@ -1,5 +1,5 @@
-//! The store of the AESP Host: strictly serializable transactions over ordered byte keys, on an embedded engine (LMDB) or in
-//! memory; typed rows sealed under their tenant's data key; tenant keys wrapped by a master key.
+//! The store of the AESP Host: strictly serializable transactions over ordered byte keys, on an embedded engine (LMDB), on
+//! FoundationDB or in memory; typed rows sealed under their tenant's data key; tenant keys wrapped by a master key.
 
 mod blind;
 mod engine;
@@ -27,8 +27,9 @@ mod transaction;
 
 pub use blind::Blind;
 pub use engine::{
-    AtomicOp, Commit, Engine, FaultEngine, Faults, LmdbEngine, LmdbOptions, MemoryEngine, MemoryOptions,
-    Mutation, Observed, Snapshot, Turbulence, UnknownCommit, Versionstamp, Watch,
+    AtomicOp, Commit, Engine, FaultEngine, Faults, FdbEngine, FdbOptions, FdbTls, LmdbEngine, LmdbOptions,
+    MemoryEngine, MemoryOptions, Mutation, Observed, Snapshot, Turbulence, UnknownCommit, Versionstamp,
+    Watch,
 };
 pub use error::Error;
 pub use key::{Kind, row_key};

@@ -4,8 +4,8 @@ use aesp_proto::{Clock, Entropy, SystemClock};
 use futures::FutureExt;
 
 use crate::{
-    Engine, Error, FaultEngine, Faults, KeyProvider, LmdbEngine, LmdbOptions, MemoryEngine, MemoryOptions,
-    Transaction, Watch, keyring::Keyring, provider::ThrowAwayKeyProvider,
+    Engine, Error, FaultEngine, Faults, FdbEngine, FdbOptions, KeyProvider, LmdbEngine, LmdbOptions,
+    MemoryEngine, MemoryOptions, Transaction, Watch, keyring::Keyring, provider::ThrowAwayKeyProvider,
 };
 
 /// The store: serializable transactions over the rows of all tenants. Cheap to clone; the clones are the same store.
@@ -55,6 +55,15 @@ impl Store {
         provider: Arc<dyn KeyProvider>,
     ) -> Result<Self, Error> {
         Ok(Self::on(Arc::new(LmdbEngine::open(path, options).await?), provider))
+    }
+
+    /// Connects to a FoundationDB cluster, which may be shared with other processes. Call
+    /// [`initialise`](Self::initialise) next.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the library, the cluster file or the cluster can't be used, with what to do.
+    pub async fn fdb(options: FdbOptions, provider: Arc<dyn KeyProvider>) -> Result<Self, Error> {
+        Ok(Self::on(Arc::new(FdbEngine::open(options).await?), provider))
     }
 
     /// Creates an initialised store in memory with a master key that nobody keeps. For tests.

@@ -19,6 +19,7 @@ pub struct HostOptions {
 /// A real Host: a folder that `aesp init` made, and `aesp node` in a process of its own.
 pub struct Host {
     site: Site,
+    config: PathBuf,
     name: Option<String>,
     settings: Vec<String>,
     addresses: Addresses,
@@ -57,9 +58,25 @@ impl Host {
 
     /// Starts a node on a site, under a name of its own where there are several.
     pub(crate) async fn on(site: Site, name: Option<String>, settings: Vec<String>) -> anyhow::Result<Self> {
-        let (process, addresses) =
-            node(&site, name.as_deref(), &settings, Addresses::any(name.is_some())).await?;
-        Ok(Self { site, name, settings, addresses, process })
+        let config = site.config();
+        Self::by(site, config, name, settings).await
+    }
+
+    /// Starts a node on a site, with a configuration of its own.
+    pub(crate) async fn by(
+        site: Site,
+        config: PathBuf,
+        name: Option<String>,
+        settings: Vec<String>,
+    ) -> anyhow::Result<Self> {
+        let any = Addresses::any(name.is_some());
+        let (process, addresses) = node(&site, &config, name.as_deref(), &settings, any).await?;
+        Ok(Self { site, config, name, settings, addresses, process })
+    }
+
+    /// Gives the node a setting, as `SECTION.KEY=VALUE`, which holds from its next start.
+    pub fn set(&mut self, setting: impl Into<String>) {
+        self.settings.push(setting.into());
     }
 
     /// Starts the node again, on the same data and addresses, after [`Process::kill`] or [`Process::stop`].
@@ -68,7 +85,8 @@ impl Host {
     /// When it does not come up.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         let (name, addresses) = (self.name.as_deref(), self.addresses);
-        (self.process, self.addresses) = node(&self.site, name, &self.settings, addresses).await?;
+        (self.process, self.addresses) =
+            node(&self.site, &self.config, name, &self.settings, addresses).await?;
         Ok(())
     }
 
@@ -197,12 +215,13 @@ impl Addresses {
 /// Starts the node and waits until it listens.
 async fn node(
     site: &Site,
+    config: &Path,
     name: Option<&str>,
     settings: &[String],
     addresses: Addresses,
 ) -> anyhow::Result<(Process, Addresses)> {
     let mut command = Command::new(site.binary());
-    command.args(["node", "--config"]).arg(site.config());
+    command.args(["node", "--config"]).arg(config);
     let flags = [
         ("--listen-grpc", Some(addresses.grpc)),
         ("--listen-https", Some(addresses.https)),

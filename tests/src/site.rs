@@ -1,8 +1,12 @@
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
+use aesp_proto::{Clock, SystemClock};
 use aesp_sdk::{
     Client, Credentials, Error, Tls,
     v1::{ClusterNode, GetClusterStatusRequest},
@@ -59,6 +63,7 @@ impl Site {
             init.args([listener, "127.0.0.1:0"]);
         }
         init.args(flags);
+        init.args(store());
         let made = json_of(init).await?;
         let key = text(&made, "administrator_api_key")?;
         Ok(Self(Arc::new(Inner { folder, binary, key, settings })))
@@ -69,6 +74,14 @@ impl Site {
     /// # Errors
     /// When it does not come up, with what it said.
     pub async fn node(&self, name: &str) -> anyhow::Result<Host> {
+        self.node_with(name, &[]).await
+    }
+
+    /// Starts a node of the cluster as [`Site::node`] does, with settings of its own, as `SECTION.KEY=VALUE`.
+    ///
+    /// # Errors
+    /// When it does not come up, with what it said.
+    pub async fn node_with(&self, name: &str, own: &[String]) -> anyhow::Result<Host> {
         let pki = self.folder().join("data/pki");
         let (certificate, key) = (pki.join(format!("{name}.pem")), pki.join(format!("{name}.key")));
         if !certificate.exists() {
@@ -78,7 +91,16 @@ impl Site {
         settings.push(format!("node.name={name}"));
         settings.push(format!("cluster.certificate={}", certificate.display()));
         settings.push(format!("cluster.key={}", key.display()));
+        settings.extend_from_slice(own);
         Host::on(self.clone(), Some(name.to_owned()), settings).await
+    }
+
+    /// Starts a node by a configuration file that was made for it.
+    ///
+    /// # Errors
+    /// When it does not come up, with what it said.
+    pub async fn node_by(&self, name: &str, config: PathBuf) -> anyhow::Result<Host> {
+        Host::by(self.clone(), config, Some(name.to_owned()), Vec::new()).await
     }
 
     /// Returns the folder with everything that its nodes stored and logged.
@@ -176,4 +198,23 @@ pub async fn balanced(administrator: &Client, count: usize) -> anyhow::Result<Ve
         Ok(nodes)
     })
     .await
+}
+
+/// Returns the flags that put a site's store onto the FoundationDB cluster that `AESP_TEST_STORE` names, as `fdb:CLUSTER_FILE`, under
+/// a prefix of its own; none without it.
+fn store() -> Vec<String> {
+    static SITES: AtomicUsize = AtomicUsize::new(0);
+    let Some(store) = std::env::var("AESP_TEST_STORE").ok().filter(|store| store.starts_with("fdb:")) else {
+        return Vec::new();
+    };
+    let site = SITES.fetch_add(1, Ordering::SeqCst);
+    let began = SystemClock.now().0;
+    let mut flags = vec!["--store".to_owned(), store];
+    let mut set =
+        |key: &str, value: String| flags.extend(["--set".to_owned(), format!("store.fdb.{key}={value}")]);
+    set("prefix", format!("site-{began:x}-{}-{site}", std::process::id()));
+    if let Ok(library) = std::env::var("AESP_TEST_FDB_LIBRARY") {
+        set("library", library);
+    }
+    flags
 }

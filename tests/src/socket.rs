@@ -1,4 +1,4 @@
-use std::{io, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
 use hyper_util::rt::TokioIo;
@@ -25,6 +25,27 @@ impl Host {
         name: &str,
         certificate: Option<&Certificate>,
     ) -> anyhow::Result<TlsStream<TcpStream>> {
+        self.secured(self.grpc(), name, certificate).await
+    }
+
+    /// Opens one to where other nodes reach this one, with a certificate.
+    ///
+    /// # Errors
+    /// As [`Host::socket`], and when the node is alone.
+    pub async fn peer_socket(
+        &self,
+        name: &str,
+        certificate: &Certificate,
+    ) -> anyhow::Result<TlsStream<TcpStream>> {
+        self.secured(self.peers().context("the node is alone")?, name, Some(certificate)).await
+    }
+
+    async fn secured(
+        &self,
+        at: SocketAddr,
+        name: &str,
+        certificate: Option<&Certificate>,
+    ) -> anyhow::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         for authority in CertificateDer::pem_file_iter(self.ca())? {
             roots.add(authority?)?;
@@ -40,7 +61,7 @@ impl Host {
             }
         };
         config.alpn_protocols = vec![b"h2".to_vec()];
-        let socket = TcpStream::connect(self.grpc()).await?;
+        let socket = TcpStream::connect(at).await?;
         let name = ServerName::try_from(name.to_owned())?;
         Ok(TlsConnector::from(Arc::new(config)).connect(name, socket).await?)
     }

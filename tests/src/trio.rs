@@ -22,7 +22,15 @@ impl Trio {
     /// # Errors
     /// When a step fails.
     pub async fn new() -> anyhow::Result<Self> {
-        let site = Site::cluster(Vec::new()).await?;
+        Self::with(Vec::new()).await
+    }
+
+    /// Makes one whose nodes have settings, as `SECTION.KEY=VALUE`.
+    ///
+    /// # Errors
+    /// When a step fails.
+    pub async fn with(settings: Vec<String>) -> anyhow::Result<Self> {
+        let site = Site::cluster(settings).await?;
         let mut nodes = Vec::new();
         for name in ["n1", "n2", "n3"] {
             nodes.push(site.node(name).await?);

@@ -135,6 +135,12 @@ impl Queue {
         self.wake.notify_one();
     }
 
+    /// Tells whether new units are refused because the store did not take the last ones.
+    pub(crate) fn is_parked(&self) -> bool {
+        let now = Instant::now();
+        self.with(|state| matches!(state.mode, Mode::Parked(until) if now < until))
+    }
+
     /// Returns how many units wait.
     pub(crate) fn waiting(&self) -> usize {
         self.with(|state| state.waiting)

@@ -165,6 +165,12 @@ impl Recorder {
         self.inner.refusals.observe(refusal);
     }
 
+    /// Tells whether records are refused for the moment because the store did not take the last ones.
+    #[must_use]
+    pub fn is_parked(&self) -> bool {
+        self.inner.queues.iter().any(|queue| queue.is_parked())
+    }
+
     /// Returns the key that verifies this log.
     #[must_use]
     pub fn public_key(&self) -> PublicKey {

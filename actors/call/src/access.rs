@@ -26,7 +26,10 @@ pub struct Granted {
     caller: Caller,
     tenant: TenantId,
     action: Arc<str>,
+    resource: Resource<'static>,
     permit: Permit,
+    /// What it was decided by.
+    view: Arc<View>,
     entropy: Entropy,
 }
 
@@ -114,19 +117,52 @@ impl Access {
         caller: &Caller,
         action: &str,
         tenant: TenantId,
-        resource: Resource<'_>,
+        resource: Resource<'static>,
     ) -> Result<Granted, Error> {
         let decided = self.decide(caller, action, tenant, &resource, self.context(caller, None)).await;
         match decided {
-            Ok(permit) => Ok(Granted {
+            Ok((permit, view)) => Ok(Granted {
                 caller: caller.clone(),
                 tenant,
                 action: action.into(),
+                resource,
                 permit,
+                view,
                 entropy: self.entropy.clone(),
             }),
             Err(refusal) => Err(self.record_refusal(caller, action, name_of(&resource), refusal).await),
         }
+    }
+
+    /// Tells whether what was read under a grant may still be answered: decides again if rights have changed since.
+    ///
+    /// INVARIANT R1: called when the answer is ready and its record durable; nothing waits between this and the answer.
+    ///
+    /// # Errors
+    /// The refusal, after its record is durable.
+    pub async fn still(&self, granted: &Granted) -> Result<(), Error> {
+        let caller = &granted.caller;
+        let decided = match self.views.get(caller.tenant()).await {
+            Ok(view) if view.same_rights(&granted.view) => return Ok(()),
+            Ok(_) => self.again(granted).await,
+            Err(error) => Err(error.into()),
+        };
+        match decided {
+            Ok(()) => Ok(()),
+            Err(refusal) => {
+                let resource = name_of(&granted.resource);
+                Err(self.record_refusal(caller, &granted.action, resource, refusal).await)
+            }
+        }
+    }
+
+    async fn again(&self, granted: &Granted) -> Result<(), Error> {
+        let caller = &granted.caller;
+        self.authenticator.recheck(caller).await?;
+        // After whatever that waited for.
+        let view = self.views.get(caller.tenant()).await?;
+        let context = self.context(caller, None);
+        self.decide_in(&view, caller, &granted.action, &granted.resource, context).map(|_| ())
     }
 
     /// Permits `action` on the tenant as a whole.
@@ -165,10 +201,11 @@ impl Access {
         tenant: TenantId,
         resource: &Resource<'_>,
         context: Context<'_>,
-    ) -> Result<Permit, Error> {
+    ) -> Result<(Permit, Arc<View>), Error> {
         crosses_tenants(caller.tenant(), tenant, action)?;
         let view = self.views.get(caller.tenant()).await?;
-        self.decide_in(&view, caller, action, resource, context)
+        let permit = self.decide_in(&view, caller, action, resource, context)?;
+        Ok((permit, view))
     }
 
     /// Decides by a view that the caller of this function already holds.

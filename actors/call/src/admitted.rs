@@ -26,6 +26,8 @@ pub(crate) struct Admitted {
     /// The caller for whom a Runtime acts.
     pub(crate) behalf: Option<Caller>,
     pub(crate) started: Instant,
+    /// How long it may take from then on. The tenant's limits count on it: what may run on a node that died ends within it.
+    pub(crate) lasts: Duration,
     /// The place within the tenant's limits, free again when the call is over.
     pub(crate) _slot: CallSlot,
     /// The place within the node's limit.
@@ -43,20 +45,48 @@ impl Calls {
         if let Some(refusal) = view.tenant.refuses_calls() {
             return Err(refusal.into());
         }
-        let session = self.session_of(&caller, request.session, owner).await?;
-        let slot = self.tenants().admit_call(&view.tenant)?;
+        let session = self.session_of(&caller, request.session, owner, behalf.is_some()).await?;
+        let lasts = self.lasts(&view, &session, &request);
+        let slot = self.tenants().admit_call(&view.tenant, lasts).await?;
         let place = self.room().take()?;
-        Ok(Admitted { caller, request, session, view, depth, behalf, started, _slot: slot, _place: place })
+        Ok(Admitted {
+            caller,
+            request,
+            session,
+            view,
+            depth,
+            behalf,
+            started,
+            lasts,
+            _slot: slot,
+            _place: place,
+        })
     }
 
-    /// Returns the session if it is this principal's; another's session looks like none.
+    /// Returns how long a call may take: the client's own time, or that of the tool's contract.
+    fn lasts(&self, view: &View, session: &SessionInfo, request: &CallRequest) -> Duration {
+        let limit = match view.catalog.find(&request.tool, request.version.as_deref()) {
+            Some(contract) => contract.contract().timeout(),
+            // A tool that there is not is refused in its turn.
+            None => self.development_timeout(view, session.id, &request.tool).unwrap_or_default(),
+        };
+        request.timeout.map_or(limit, |asked| asked.min(limit))
+    }
+
+    /// Returns the session if it is this principal's; another's session looks like none. One whose shard leaves takes calls
+    /// `within` running ones only.
     pub(crate) async fn session_of(
         &self,
         caller: &Caller,
         session: aesp_proto::SessionId,
         owner: PrincipalId,
+        within: bool,
     ) -> Result<SessionInfo, Error> {
-        let info = self.sessions().get(caller.tenant(), session).await?;
+        let (sessions, tenant) = (self.sessions(), caller.tenant());
+        let info = match within {
+            true => sessions.get_within(tenant, session).await?,
+            false => sessions.get(tenant, session).await?,
+        };
         if info.tenant != caller.tenant() || info.principal != owner {
             return Err(session_invalid());
         }
@@ -110,8 +140,8 @@ impl Admitted {
     pub(crate) fn validate_against(self, contract: Arc<Compiled>) -> Result<Validated, Refusal> {
         match contract.check_arguments(&self.request.arguments) {
             Ok(arguments) => {
-                let limit = contract.contract().timeout();
-                let timeout = self.request.timeout.map_or(limit, |asked| asked.min(limit));
+                // INVARIANT Q1: never longer than what it was admitted for, whatever the tool has become since.
+                let timeout = self.lasts.min(contract.contract().timeout());
                 let deadline = self.started + timeout.max(Duration::from_millis(1));
                 let digest = digest(contract.contract(), &arguments);
                 Ok(Validated { admitted: self, contract, arguments, digest, deadline })

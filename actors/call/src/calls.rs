@@ -154,6 +154,13 @@ impl Calls {
         self.0.working.remove(&dispatch);
     }
 
+    /// Tells whether a Runtime works on this dispatch of a call in the session at this moment: a call within it belongs to what
+    /// runs already. Who may make one is decided when it is admitted.
+    #[must_use]
+    pub fn runs_within(&self, session: SessionId, dispatch: DispatchId) -> bool {
+        self.0.working.get(&dispatch).is_some_and(|standing| standing.session == session)
+    }
+
     /// Returns what the Runtime with the caller's certificate works on under this dispatch id.
     pub(crate) async fn working_on(&self, dispatch: DispatchId, caller: &Caller) -> Option<Arc<Standing>> {
         let crate::Means::Certificate(identity) = caller.means() else { return None };

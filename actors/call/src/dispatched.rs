@@ -378,7 +378,9 @@ impl Running<'_> {
         match error.code() {
             // It answered, so it ran; what it answered can't be used.
             ErrorCode::SchemaViolation => Ending::Failed(error),
-            ErrorCode::Cancelled | ErrorCode::AuthorizationDenied => Ending::Unknown(error),
+            ErrorCode::Cancelled | ErrorCode::AuthorizationDenied | ErrorCode::SessionInvalid => {
+                Ending::Unknown(error)
+            }
             _ => Ending::Unknown(outcome_unknown(error.message())),
         }
     }

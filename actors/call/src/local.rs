@@ -83,10 +83,14 @@ impl Calls {
         };
         match permitted.reserve(self).await {
             Ok(Reserved::Run(mut permitted, running)) => {
-                let intended = match permitted.recheck(self).await {
-                    Ok(_) => self.intend_local(&permitted, &running).await,
-                    Err(error) => Err(error),
-                };
+                let mut intended = permitted.recheck(self).await.map(|_| ());
+                if intended.is_ok() {
+                    intended = self.intend_local(&permitted, &running).await;
+                }
+                if intended.is_ok() {
+                    // INVARIANT R1: rights may have changed while the intent was written.
+                    intended = permitted.recheck(self).await.map(|_| ());
+                }
                 match intended {
                     Ok(()) => Ok(()),
                     Err(error) => Err(self.refuse(&permitted.validated.admitted, error).await),
@@ -129,7 +133,7 @@ impl Calls {
         let invocation = InvocationId::parse(request.invocation_id)?;
         let result = request.result.ok_or_else(|| Error::invalid("result is missing"))?;
         let tenant = caller.tenant();
-        self.session_of(&caller, session, caller.principal_id()).await?;
+        self.session_of(&caller, session, caller.principal_id(), false).await?;
         let row = self.recorded_outcome(tenant, session, invocation.as_str()).await?;
         let fence = self.shards().fence(session.as_bytes()).map_err(aesp_session::Error::from)?;
         let (entropy, kind) = (&self.access().entropy, EventType::ToolInvocation);

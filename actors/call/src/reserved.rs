@@ -32,8 +32,12 @@ impl Permitted {
         let admitted = &self.validated.admitted;
         let (tenant, session) = (admitted.caller.tenant(), admitted.session.id);
         let invocation = admitted.request.invocation.as_str();
-        let begun =
-            calls.sessions().begin(tenant, session, admitted.session.principal, invocation, digest).await;
+        let (sessions, principal) = (calls.sessions(), admitted.session.principal);
+        let begun = match admitted.behalf {
+            // It belongs to a call that runs, and that waits for it.
+            Some(_) => sessions.begin_within(tenant, session, principal, invocation, digest).await,
+            None => sessions.begin(tenant, session, principal, invocation, digest).await,
+        };
         let running = match begun {
             Ok(Begin::New(running)) => running,
             Ok(Begin::Join(joined)) => {

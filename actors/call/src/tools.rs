@@ -1,4 +1,4 @@
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use aesp_catalog::{Compiled, Contract};
 use aesp_proto::{Error, SessionId, v1::ToolSummary};
@@ -32,6 +32,21 @@ impl Calls {
         let draft = tools.into_iter().find(|draft| draft.name == admitted.request.tool)?;
         let contract = Contract::development(&draft).ok()?;
         self.views().compiler().compile(&contract).ok()
+    }
+
+    /// Returns how long a tool may take that a Runtime registered for this session.
+    pub(crate) fn development_timeout(
+        &self,
+        view: &View,
+        session: SessionId,
+        tool: &str,
+    ) -> Option<Duration> {
+        if view.tenant.config().runtime_mode() != RuntimeMode::Development {
+            return None;
+        }
+        let tools = self.runtimes().development_tools(view.tenant.id(), session);
+        let draft = tools.into_iter().find(|draft| draft.name == tool)?;
+        Some(Duration::from_millis(draft.timeout_ms.into()))
     }
 
     /// Lists the tools that the caller may call now, and no others.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     Caller, Calls, View,
-    admitted::{Admitted, Refusal},
+    admitted::{Admitted, Refusal, session_invalid},
     request::CallRequest,
 };
 
@@ -140,6 +140,10 @@ impl Standing {
     ) -> Result<Option<(Permit, Arc<View>)>, Error> {
         // INVARIANT S1, R1: a node without a lease neither knows whose the session is nor which rights are in force.
         calls.check_lease()?;
+        // INVARIANT R1: nothing of a session goes out when its end has returned.
+        if !calls.sessions().lives(self.caller.tenant(), self.session).await? {
+            return Err(session_invalid());
+        }
         let current = calls.views().get(self.caller.tenant()).await?;
         if current.same_rights(view) {
             return Ok(None);

@@ -2,19 +2,28 @@
 
 mod harness;
 
-use std::sync::atomic::Ordering;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use aesp_cluster::{Held, Shard};
-use aesp_proto::{DispatchId, Entropy, ErrorCode, Incarnation, v1::ToolResult};
+use aesp_proto::{
+    DispatchId, Entropy, ErrorCode, Incarnation,
+    v1::{InvocationStatus, ToolResult},
+};
 use aesp_runtime::{LateResults, Settled};
 use aesp_storage::{MemoryOptions, Store};
+use tokio::time::timeout;
 
-use self::harness::{Pipeline, REFUSED_ONCE, UNANSWERED};
+use self::harness::{Pipeline, REFUSED_ONCE, REFUSED_THEN_HELD, UNANSWERED};
+
+const SOON: Duration = Duration::from_secs(20);
 
 async fn pipeline() -> (tempfile::TempDir, Pipeline) {
     let folder = tempfile::tempdir().expect("a folder");
     let key = aesp_storage::FileKeyProvider::create(&folder.path().join("master.key")).expect("a key");
-    let store = Store::memory(MemoryOptions::default(), std::sync::Arc::new(key));
+    let store = Store::memory(MemoryOptions::default(), Arc::new(key));
     (folder, Pipeline::start(store).await)
 }
 
@@ -73,4 +82,46 @@ async fn a_call_that_a_runtime_refused_before_it_ran_is_given_away_again() {
     let dispatches = pipeline.dispatches.lock().unwrap();
     assert_eq!(dispatches.len(), 2);
     assert_ne!(dispatches[0], dispatches[1], "the Runtime remembers the id that it refused");
+}
+
+#[tokio::test]
+async fn a_refusal_that_is_told_again_settles_no_call_that_runs_elsewhere_by_then() {
+    let (_folder, pipeline) = pipeline().await;
+    let pipeline = Arc::new(pipeline);
+    let calling = {
+        let pipeline = Arc::clone(&pipeline);
+        tokio::spawn(async move { pipeline.call("write", "again".into(), REFUSED_THEN_HELD).await })
+    };
+    let second = async {
+        while pipeline.dispatches.lock().unwrap().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, second).await.expect("it is given away again");
+    let refused = pipeline.dispatches.lock().unwrap()[0];
+    // The intent names the attempt that runs now.
+    let told = pipeline.late.never_received("spiffe://test/runtime", refused).await;
+    assert_eq!(told, Settled::Unwanted, "the call of the second attempt was settled by the first");
+    assert_eq!(pipeline.status("again").await, InvocationStatus::InvocationOutcomeUnknown);
+    assert_eq!(pipeline.named_dispatches().await, 1, "the row of the first attempt is there still");
+    pipeline.answers.add_permits(1);
+    let reply = timeout(SOON, calling).await.expect("is answered").expect("does not panic");
+    assert!(!reply.expect("succeeds").replayed);
+    assert_eq!(pipeline.status("again").await, InvocationStatus::InvocationSucceeded);
+}
+
+#[tokio::test]
+async fn what_an_intent_named_is_forgotten_with_the_outcome() {
+    let (_folder, pipeline) = pipeline().await;
+    pipeline.call("write", "answered".into(), b"{}").await.expect("permitted");
+    assert_eq!(pipeline.named_dispatches().await, 0, "it is recorded");
+    pipeline.ahead.store(1, Ordering::SeqCst);
+    pipeline.call("write", "refused".into(), b"{}").await.expect_err("no Runtime gets it");
+    pipeline.ahead.store(0, Ordering::SeqCst);
+    assert_eq!(pipeline.named_dispatches().await, 0, "it never ran");
+    pipeline.call("write", "open".into(), UNANSWERED).await.expect_err("no answer");
+    assert_eq!(pipeline.named_dispatches().await, 1, "whoever had it may settle it");
+    let dispatch = *pipeline.dispatches.lock().unwrap().last().unwrap();
+    let settled = pipeline.late.never_received("spiffe://test/runtime", dispatch).await;
+    assert_eq!((settled, pipeline.named_dispatches().await), (Settled::Recorded, 0));
 }

@@ -31,6 +31,9 @@ pub mod kind {
     /// Good for one refresh.
     #[derive(Debug)]
     pub enum RefreshToken {}
+    /// Lets one node join the cluster.
+    #[derive(Debug)]
+    pub enum JoinToken {}
 
     impl CredentialKind for ApiKey {
         const PREFIX: &'static str = "aesp_";
@@ -39,6 +42,10 @@ pub mod kind {
     impl CredentialKind for RefreshToken {
         const PREFIX: &'static str = "aespr_";
         const NOUN: &'static str = "refresh token";
+    }
+    impl CredentialKind for JoinToken {
+        const PREFIX: &'static str = "aespj_";
+        const NOUN: &'static str = "join token";
     }
 }
 
@@ -55,6 +62,8 @@ pub struct Credential<K> {
 pub type ApiKey = Credential<kind::ApiKey>;
 /// A token that is replaced at each use; its id is its family's.
 pub type RefreshToken = Credential<kind::RefreshToken>;
+/// A token with which a node joins, once; its id is the token's, its tenant the platform.
+pub type JoinToken = Credential<kind::JoinToken>;
 
 /// The text is not a credential of the expected kind, whatever the store holds. It was cut, mistyped, or is something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use aesp_proto::ErrorCode;
 
-use crate::MalformedCredential;
+use crate::{JoinRefusal, MalformedCredential};
 
 /// Why a credential or token was refused. For logs and audit; a stranger hears less, see [`Error::client_text`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -69,6 +69,12 @@ pub enum Error {
     /// An access token is not good, or no longer.
     #[error("access token refused: {0}")]
     Token(Refusal),
+    /// A node may not join with this token.
+    #[error("join refused: {0}")]
+    Join(JoinRefusal),
+    /// Revoke some of the join tokens that nobody has used.
+    #[error("there are too many open join tokens")]
+    TooManyJoinTokens,
     /// The text is no credential at all; correct it.
     #[error("malformed credential")]
     Malformed(#[from] MalformedCredential),
@@ -123,6 +129,8 @@ impl Error {
         match self {
             Self::Credentials(_) => ErrorCode::InvalidCredentials,
             Self::Token(_) => ErrorCode::AuthenticationFailed,
+            Self::Join(refusal) => refusal.code(),
+            Self::TooManyJoinTokens => ErrorCode::QuotaExceeded,
             Self::Malformed(_)
             | Self::InvalidName
             | Self::InvalidKind
@@ -165,6 +173,7 @@ impl Error {
             Self::Token(Refusal::TooLarge) => "the access token is larger than 8 kB".into(),
             Self::Token(_) => "the access token is not valid".into(),
             Self::Malformed(malformed) => malformed.to_string(),
+            Self::Join(refusal) => refusal.to_string(),
             Self::Cryptography(_) => "the Host could not complete the request".into(),
             Self::Storage(_) => "the store is not available".into(),
             other => other.to_string(),
@@ -176,6 +185,8 @@ impl Error {
             Self::Credentials(_) => "use a current API key; an administrator can rotate it",
             Self::Token(_) => "refresh the access token, or log in again",
             Self::Malformed(_) => "copy the credential again, whole, as it was shown",
+            Self::Join(refusal) => refusal.remedy(),
+            Self::TooManyJoinTokens => "revoke those that are not needed: aesp cluster join-tokens",
             Self::InvalidName => {
                 "use 1 to 63 characters from a-z, 0-9, '.', '_' and '-', the first a letter; not the form of an id"
             }

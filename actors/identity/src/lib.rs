@@ -13,6 +13,7 @@ mod error;
 mod fingerprint;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod join;
 mod key_set;
 mod keys;
 mod login;
@@ -33,8 +34,14 @@ pub use accounts::{
 };
 pub use certificates::{bind_certificate, certificate_principal, unbind_certificate};
 pub use claims::Claims;
-pub use credential::{ApiKey, Credential, CredentialKind, MalformedCredential, RefreshToken, kind};
+pub use credential::{
+    ApiKey, Credential, CredentialKind, JoinToken, MalformedCredential, RefreshToken, kind,
+};
 pub use error::{Error, Refusal};
+pub use join::{
+    Invitation, JoinRefusal, JoinState, Wanted, create_join_token, find_join_token, list_join_tokens,
+    revoke_join_token, use_join_token,
+};
 pub use keys::{ensure_signing_key, retire_signing_key, rotate_signing_key};
 pub use login::{Grant, RefreshLifetime, login_api_key, login_certificate};
 pub use name::{CertificateIdentity, PrincipalName};

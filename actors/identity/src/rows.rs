@@ -5,7 +5,7 @@ use aesp_storage::{Blind, Kind, Row};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::{CertificateIdentity, Error, PrincipalName, fingerprint::Fingerprint};
+use crate::{CertificateIdentity, Error, Invitation, PrincipalName, fingerprint::Fingerprint};
 
 /// A principal, by its id.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -106,6 +106,19 @@ pub(crate) struct RevokedTokenRow {
 pub(crate) struct CertificateBindingRow {
     pub(crate) tenant: TenantId,
     pub(crate) principal: PrincipalId,
+}
+
+/// A token with which a node may join, by its id, under the platform.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct JoinTokenRow {
+    pub(crate) fingerprint: Fingerprint,
+    #[serde(flatten)]
+    pub(crate) invitation: Invitation,
+}
+
+impl Row for JoinTokenRow {
+    const KIND: Kind = Kind::JOIN_TOKEN;
+    type Key = TokenId;
 }
 
 impl Row for PrincipalRow {

@@ -74,16 +74,21 @@ impl Table {
 
     /// Removes whatever a connection left behind that ended without a word.
     pub(crate) fn sweep(&self, link: &Arc<Link>) {
-        for mut contracts in self.tenants.iter_mut() {
-            for versions in contracts.values_mut() {
-                for seats in versions.values_mut() {
+        // What nobody fulfils any more goes, too: whoever finds seats relies on there being one.
+        self.tenants.retain(|_, contracts| {
+            contracts.retain(|_, versions| {
+                versions.retain(|_, seats| {
                     seats.retain(|seat| !Arc::ptr_eq(&seat.link, link));
-                }
-            }
-        }
-        for mut tools in self.development.iter_mut() {
+                    !seats.is_empty()
+                });
+                !versions.is_empty()
+            });
+            !contracts.is_empty()
+        });
+        self.development.retain(|_, tools| {
             tools.retain(|(owner, _)| !Arc::ptr_eq(owner, link));
-        }
+            !tools.is_empty()
+        });
     }
 
     fn replace_tools(&self, link: &Arc<Link>, tools: &[DevelopmentTool], removed: &[Offer]) {
@@ -155,8 +160,10 @@ impl Table {
                 && seat.session.is_none_or(|session| session == dispatch.session)
                 && (!dispatch.streaming || seat.link.streaming.load(Ordering::Relaxed))
         };
-        if let [seat] = seats.as_slice() {
-            return if fits(seat) { choose(&seat.link, None, queue) } else { Route::Nowhere };
+        match seats.as_slice() {
+            [] => return Route::Nowhere,
+            [seat] => return if fits(seat) { choose(&seat.link, None, queue) } else { Route::Nowhere },
+            _ => {}
         }
         // Most often all fit: two draws that fit are as good as a list of all.
         let draw = entropy.below(u64::MAX);

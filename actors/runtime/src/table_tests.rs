@@ -128,3 +128,17 @@ async fn development_tools_are_those_of_the_session_and_leave_with_their_runtime
     table.apply(&owner, removed(offer(Some(session), true)), &[]);
     assert!(table.development.is_empty());
 }
+
+#[tokio::test]
+async fn nothing_is_left_of_a_connection_that_crashed() {
+    let table = Table::default();
+    let session = SessionId::from_bytes([9; 16]);
+    let (crashed, other) = (link(1, 4).await, link(2, 4).await);
+    let tool = DevelopmentTool { tenant: tenant(1), session, draft: Arc::new(ContractDraft::default()) };
+    table.apply(&crashed, added(offer(None, false)), &[tool]);
+    table.sweep(&crashed);
+    assert!(matches!(routed(&table, &dispatch(1, 1)), Route::Nowhere));
+    assert!(table.tenants.is_empty() && table.development.is_empty());
+    table.apply(&other, added(offer(None, false)), &[]);
+    assert_eq!(to(&routed(&table, &dispatch(1, 1))), Some(other.id));
+}

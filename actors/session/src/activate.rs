@@ -49,6 +49,29 @@ impl Sessions {
         live
     }
 
+    /// As [`Sessions::live`], for a call within one that runs: that is let in also while the shard leaves, which waits for the
+    /// outer call. Nothing is activated for it then.
+    pub(crate) async fn live_for(
+        &self,
+        tenant: TenantId,
+        session: SessionId,
+        within: bool,
+    ) -> Result<Live, Error> {
+        match self.live(tenant, session).await {
+            Err(Error::Elsewhere(elsewhere)) if within => {
+                self.running(tenant, session).ok_or(Error::Elsewhere(elsewhere))
+            }
+            live => live,
+        }
+    }
+
+    /// Returns the session's actor if it is in memory and this node may go on with what runs in it.
+    pub(crate) fn running(&self, tenant: TenantId, session: SessionId) -> Option<Live> {
+        let fence = self.0.context.shards.running_fence(session.as_bytes()).ok()?;
+        let cell = self.0.live.get(&(tenant, session)).map(|cell| cell.clone())?;
+        cell.get().filter(|live| live.fence == fence).cloned()
+    }
+
     /// Sends a session out of memory that was activated under an older epoch.
     fn leave(&self, key: (TenantId, SessionId), live: &Live) {
         // One that is gone has left already.

@@ -13,7 +13,7 @@ use crate::{
     Error,
     begin::Started,
     live::{LiveSessions, Shared, forget},
-    rows::{SessionRow, Status},
+    rows::SessionRow,
     state::{Effect, Event, Refusal, State, Ticket},
 };
 
@@ -149,7 +149,7 @@ impl Acting {
             Message::CancelAll => self.step(now, Event::CancelAll),
             Message::EndFailed => self.step(now, Event::EndFailed),
             Message::End => {
-                self.change(|row| row.status = Status::Destroyed);
+                self.arguments.shared.end();
                 self.step(now, Event::End)
             }
             Message::Renewed(expires_at) => {

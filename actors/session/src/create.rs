@@ -48,14 +48,17 @@ impl Sessions {
         origin: Origin,
     ) -> Result<SessionInfo, Error> {
         check(&new)?;
-        // What is there already must have been counted.
-        self.tenancy(tenant.id()).await?;
-        let slot = self.0.context.tenants.admit_session(tenant)?;
+        let id = new.suggested.unwrap_or_else(|| SessionId::random(&self.0.context.entropy));
+        if !self.0.context.shards.holds_any() {
+            // Nothing can be stored here, whatever the quota says.
+            self.0.context.shards.fence(id.as_bytes())?;
+        }
+        let slot = self.0.context.tenants.admit_session(tenant).await?;
         let now = self.now();
         let lifetime = tenant.config().session_lifetime();
         let ttl = new.ttl.unwrap_or_else(|| tenant.config().session_ttl()).min(lifetime);
         let row = SessionRow {
-            id: new.suggested.unwrap_or_else(|| SessionId::random(&self.0.context.entropy)),
+            id,
             tenant: tenant.id(),
             principal: new.principal,
             status: Status::Active,
@@ -72,18 +75,31 @@ impl Sessions {
 
     async fn store_new(
         &self,
-        mut row: SessionRow,
+        row: SessionRow,
         revision: Revision,
         origin: Origin,
         slot: SessionSlot,
+    ) -> Result<SessionInfo, Error> {
+        let stored = self.store_under(row, revision, &origin).await;
+        if let Err(Error::RightsChanged | Error::Elsewhere(_)) = stored {
+            slot.unused();
+        }
+        // After any other failure it may be in the store; the next count tells.
+        stored
+    }
+
+    async fn store_under(
+        &self,
+        mut row: SessionRow,
+        revision: Revision,
+        origin: &Origin,
     ) -> Result<SessionInfo, Error> {
         let context = &self.0.context;
         loop {
             match context.shards.fence(row.id.as_bytes()) {
                 Ok(fence) => {
-                    if let Stored::Yes = self.attempt(row.clone(), revision, &origin, fence).await? {
-                        slot.keep();
-                        self.tenancy(row.tenant).await?.due(row.expires_at);
+                    if let Stored::Yes = self.attempt(row.clone(), revision, origin, fence).await? {
+                        self.tenancy(row.tenant).due(row.expires_at);
                         context.metrics.created.inc();
                         return Ok(SessionInfo::new(&row, 0, self.now()));
                     }

@@ -1,4 +1,4 @@
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{collections::HashSet, sync::atomic::Ordering, time::Duration};
 
 use aesp_proto::{SessionId, ShardId, TenantId, Timestamp};
 use aesp_storage::shard_of;
@@ -12,7 +12,6 @@ const ASK_AGAIN: Duration = Duration::from_millis(10);
 impl Sessions {
     /// Takes note of a shard that has become this node's: what is due for its sessions is due here.
     pub fn arrive(&self) {
-        self.0.moved.fetch_add(1, Ordering::AcqRel);
         self.0.arrived.store(true, Ordering::Release);
         for tenancy in &self.0.tenancies {
             tenancy.due(Timestamp(i64::MIN));
@@ -23,7 +22,7 @@ impl Sessions {
     /// cancelled. The shard must be [`Held::Leaving`](aesp_cluster::Held::Leaving), so that nothing new begins.
     pub async fn hand_over(&self, shard: ShardId, grace: Duration) {
         let until = Instant::now() + grace;
-        for (_, live) in self.live_in(shard) {
+        for (_, live) in self.live_in(&[shard]) {
             let idle = async {
                 loop {
                     let ended = live.shared.ended.notified();
@@ -41,20 +40,21 @@ impl Sessions {
                 tracing::warn!(%shard, "calls did not end within the grace of a hand-over and are cancelled");
             }
         }
-        self.lose(shard);
+        self.lose(&[shard]);
     }
 
-    /// Lets the shard's sessions leave memory at once; what runs in them is cancelled, and can't be recorded any more.
-    pub fn lose(&self, shard: ShardId) {
-        self.0.moved.fetch_add(1, Ordering::AcqRel);
-        for (_, live) in self.live_in(shard) {
+    /// Lets the shards' sessions leave memory at once; what runs in them is cancelled, and can't be recorded any more. Looks
+    /// at each session in memory once, however many shards there are.
+    pub fn lose(&self, shards: &[ShardId]) {
+        for (_, live) in self.live_in(shards) {
             // One that is gone has left already.
             let _ = live.handle.tell(Message::Leave);
         }
     }
 
-    fn live_in(&self, shard: ShardId) -> Vec<((TenantId, SessionId), Live)> {
-        let own = self.0.live.iter().filter(|entry| shard_of(entry.key().1.as_bytes()) == shard);
+    fn live_in(&self, shards: &[ShardId]) -> Vec<((TenantId, SessionId), Live)> {
+        let shards: HashSet<ShardId> = shards.iter().copied().collect();
+        let own = self.0.live.iter().filter(|entry| shards.contains(&shard_of(entry.key().1.as_bytes())));
         own.filter_map(|entry| Some((*entry.key(), entry.value().get()?.clone()))).collect()
     }
 }

@@ -78,7 +78,7 @@ impl Sessions {
             let Some(last) = tenants.last().map(|row| row.id) else { return Ok(()) };
             after = Some(last);
             for row in tenants.iter().filter(|row| row.status != aesp_tenant::Status::Deleted) {
-                self.tenancy(row.id).await?;
+                self.tenancy(row.id);
             }
         }
     }

@@ -115,7 +115,7 @@ impl Sessions {
                 // The tenant was deleted: no row can be read, so none can be activated either.
                 for (id, live) in self.live_of(scope) {
                     drop(live);
-                    self.tell(tenant, id, Message::End);
+                    self.tell_end(tenant, id);
                 }
                 Ok(0)
             }
@@ -166,7 +166,7 @@ impl Sessions {
         }
     }
 
-    /// Ends these sessions in one commit, frees their places, and tells their actors. Returns how many lived.
+    /// Ends these sessions in one commit, and tells their actors. Returns how many lived.
     pub(crate) async fn end(
         &self,
         tenant: TenantId,
@@ -174,8 +174,7 @@ impl Sessions {
         ending: Ending,
     ) -> Result<usize, Error> {
         let context = &self.0.context;
-        // The places that are freed below must have been counted.
-        let tenancy = self.tenancy(tenant).await?;
+        let tenancy = self.tenancy(tenant);
         let now = self.now();
         let mut plan = Vec::with_capacity(sessions.len());
         for session in sessions {
@@ -189,7 +188,6 @@ impl Sessions {
             Box::pin(async move { end_rows(tx, tenant, &plan, &how, now).await })
         });
         let ended: Vec<SessionId> = recorded.await?;
-        context.tenants.release_sessions(tenant, ended.len());
         let label = context.metrics.ended.with_label_values(&[ending.label]);
         label.inc_by(u64::try_from(ended.len()).unwrap_or(0));
         tenancy.due(now.plus(KEEP));
@@ -204,8 +202,17 @@ impl Sessions {
     async fn finish(&self, tenant: TenantId, session: SessionId) {
         let held = self.0.live.get(&(tenant, session)).map(|cell| cell.clone());
         if held.is_some() && self.live(tenant, session).await.is_ok() {
-            self.tell(tenant, session, Message::End);
+            self.tell_end(tenant, session);
         }
+    }
+
+    /// INVARIANT R1: whoever asks when the end has returned hears of it, also before the actor has.
+    fn tell_end(&self, tenant: TenantId, session: SessionId) {
+        let cell = self.0.live.get(&(tenant, session)).map(|cell| cell.clone());
+        if let Some(live) = cell.as_ref().and_then(|cell| cell.get()) {
+            live.shared.end();
+        }
+        self.tell(tenant, session, Message::End);
     }
 
     fn tell(&self, tenant: TenantId, session: SessionId, message: Message) {

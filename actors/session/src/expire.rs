@@ -16,7 +16,7 @@ const BATCH: usize = 100;
 impl Sessions {
     /// Ends the tenant's sessions whose time has come, and removes those that ended 24 hours ago with their outcomes.
     pub(crate) async fn sweep(&self, tenant: TenantId, now: Timestamp) -> Result<(), Error> {
-        let tenancy = self.tenancy(tenant).await?;
+        let tenancy = self.tenancy(tenant);
         if !tenancy.take_due(now) {
             return Ok(());
         }

@@ -13,7 +13,11 @@ use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use tokio::sync::{Notify, OnceCell};
 
-use crate::{SessionInfo, actor::Message, rows::SessionRow};
+use crate::{
+    SessionInfo,
+    actor::Message,
+    rows::{SessionRow, Status},
+};
 
 /// The sessions in memory. The tenant is part of the key, so that a stranger's question can't stand in the way of the owner's.
 pub(crate) type LiveSessions = DashMap<(TenantId, SessionId), Arc<OnceCell<Live>>>;
@@ -57,6 +61,17 @@ impl Shared {
 
     pub(crate) fn info(&self, now: Timestamp) -> SessionInfo {
         SessionInfo::new(&self.row.load(), self.in_flight.load(Ordering::Relaxed), now)
+    }
+
+    /// Tells whether the session has not ended.
+    pub(crate) fn lives(&self, now: Timestamp) -> bool {
+        let row = self.row.load();
+        row.status == Status::Active && now < row.expires_at
+    }
+
+    /// Says that the session has ended, to everybody who asks from now on.
+    pub(crate) fn end(&self) {
+        self.row.rcu(|row| SessionRow { status: Status::Destroyed, ..SessionRow::clone(row) });
     }
 
     pub(crate) fn principal(&self) -> PrincipalId {

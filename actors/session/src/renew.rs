@@ -23,7 +23,7 @@ impl Sessions {
     ) -> Result<SessionInfo, Error> {
         let context = &self.0.context;
         let fence = context.shards.fence(session.as_bytes())?;
-        let tenancy = self.tenancy(tenant).await?;
+        let tenancy = self.tenancy(tenant);
         let now = self.now();
         let event =
             origin.event(&context.entropy, (tenant, session), (EventType::SystemEvent, "session.renew"), "");

@@ -1,9 +1,6 @@
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64},
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -22,7 +19,7 @@ use crate::{
     info::SessionInfo as Info,
     live::{Live, LiveSessions, forget},
     rows::{SessionKey, SessionRow},
-    tenancy::Tenancy,
+    tenancy::{Stored, Tenancy},
 };
 
 /// Everything that sessions need of the node.
@@ -76,8 +73,6 @@ pub(crate) struct Inner {
     pub(crate) options: Options,
     pub(crate) live: Arc<LiveSessions>,
     pub(crate) tenancies: DashMap<TenantId, Arc<Tenancy>>,
-    /// Counts shards that came or went: after that sessions are counted anew.
-    pub(crate) moved: AtomicU64,
     /// Shards have come, perhaps with sessions of tenants that this node has not heard of.
     pub(crate) arrived: AtomicBool,
 }
@@ -93,12 +88,12 @@ impl Sessions {
     pub async fn start(context: Context, options: Options) -> Result<Self, Error> {
         let supervisor = context.supervisor.clone();
         let live = Arc::new(DashMap::new());
+        context.tenants.count_with(Arc::new(Stored(context.store.clone())));
         let sessions = Self(Arc::new(Inner {
             context,
             options,
             live,
             tenancies: DashMap::new(),
-            moved: AtomicU64::new(0),
             arrived: AtomicBool::new(false),
         }));
         duty::start(&supervisor, sessions.clone()).await?;
@@ -116,11 +111,44 @@ impl Sessions {
     /// # Errors
     /// [`Error::Invalid`] if there is none, or the store's.
     pub async fn get(&self, tenant: TenantId, session: SessionId) -> Result<SessionInfo, Error> {
-        let live = self.live(tenant, session).await?;
+        self.get_for(tenant, session, false).await
+    }
+
+    /// As [`Sessions::get`], for a call within one that runs in the session: also while the session's shard leaves.
+    ///
+    /// # Errors
+    /// As [`Sessions::get`].
+    pub async fn get_within(&self, tenant: TenantId, session: SessionId) -> Result<SessionInfo, Error> {
+        self.get_for(tenant, session, true).await
+    }
+
+    async fn get_for(
+        &self,
+        tenant: TenantId,
+        session: SessionId,
+        within: bool,
+    ) -> Result<SessionInfo, Error> {
+        let live = self.live_for(tenant, session, within).await?;
         let now = self.now();
         live.shared.touch(now);
         let info = live.shared.info(now);
         if info.status == SessionStatus::Active { Ok(info) } else { Err(Error::Invalid) }
+    }
+
+    /// Tells whether a session lives at this moment: by its actor where it is in memory here, else by the store.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn lives(&self, tenant: TenantId, session: SessionId) -> Result<bool, Error> {
+        if let Some(live) = self.running(tenant, session) {
+            return Ok(live.shared.lives(self.now()));
+        }
+        // In a box, as those who ask mostly find it in memory.
+        match Box::pin(self.find(tenant, session)).await {
+            Ok(found) => Ok(found.is_some_and(|info| info.status == SessionStatus::Active)),
+            Err(error) if error.is_key_destroyed() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Returns a session that lives, or ended in the last 24 hours.
@@ -175,9 +203,35 @@ impl Sessions {
         invocation: &str,
         digest: [u8; 32],
     ) -> Result<Begin, Error> {
+        self.begin_for(tenant, session, (principal, invocation, digest), false).await
+    }
+
+    /// As [`Sessions::begin`], for a call within one that runs in the session: also while the session's shard leaves. The
+    /// hand-over waits for it as for the outer one.
+    ///
+    /// # Errors
+    /// As [`Sessions::begin`].
+    pub async fn begin_within(
+        &self,
+        tenant: TenantId,
+        session: SessionId,
+        principal: PrincipalId,
+        invocation: &str,
+        digest: [u8; 32],
+    ) -> Result<Begin, Error> {
+        self.begin_for(tenant, session, (principal, invocation, digest), true).await
+    }
+
+    async fn begin_for(
+        &self,
+        tenant: TenantId,
+        session: SessionId,
+        (principal, invocation, digest): (PrincipalId, &str, [u8; 32]),
+        within: bool,
+    ) -> Result<Begin, Error> {
         let invocation: Arc<str> = invocation.into();
         let ask = move |reply| Message::Begin { principal, invocation: invocation.clone(), digest, reply };
-        let (live, begun) = self.ask(tenant, session, ask).await?;
+        let (live, begun) = self.ask_for(tenant, session, within, ask).await?;
         Ok(match begun? {
             Begun::New(started) => Begin::New(Running { session, fence: live.fence, started }),
             Begun::Join { over } => Begin::Join(Joined { over }),
@@ -207,8 +261,18 @@ impl Sessions {
         session: SessionId,
         message: impl Fn(aesp_supervision::Reply<T>) -> Message,
     ) -> Result<(Live, T), Error> {
+        self.ask_for(tenant, session, false, message).await
+    }
+
+    async fn ask_for<T: Send + 'static>(
+        &self,
+        tenant: TenantId,
+        session: SessionId,
+        within: bool,
+        message: impl Fn(aesp_supervision::Reply<T>) -> Message,
+    ) -> Result<(Live, T), Error> {
         for _ in 0..ATTEMPTS {
-            let live = self.live(tenant, session).await?;
+            let live = self.live_for(tenant, session, within).await?;
             match live.handle.ask(&message).await {
                 Ok(answer) => return Ok((live, answer)),
                 Err(aesp_supervision::Error::Gone) => forget(&self.0.live, (tenant, session), &live.shared),

@@ -1,14 +1,12 @@
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
 };
 
 use aesp_proto::{TenantId, Timestamp};
-use aesp_storage::{Scan, encode};
-use tokio::{sync::Mutex, time::Instant};
+use aesp_storage::{Scan, Store, encode};
+use aesp_tenant::CountSessions;
+use async_trait::async_trait;
 
 use crate::{
     Error, Sessions,
@@ -18,15 +16,11 @@ use crate::{
 /// What this node knows of the sessions of one tenant, besides those in memory.
 #[derive(Debug)]
 pub(crate) struct Tenancy {
-    /// As of which move of shards, and when, the sessions were counted.
-    counted: Mutex<Option<(u64, Instant)>>,
     /// When something is due at the earliest.
     next_due: AtomicI64,
 }
 
 const PAGE: usize = 10_000;
-/// While shards move one after the other, sessions are counted at most so often.
-const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 impl Tenancy {
     /// Says that something is due at this time.
@@ -45,48 +39,13 @@ impl Tenancy {
 }
 
 impl Sessions {
-    /// Returns the tenancy after the sessions in the store were counted into the tenant's usage.
-    ///
-    /// Those of this node's shards are counted after its start and after shards moved, and not kept in a counter row: a count
-    /// can't drift, needs no write that all of a tenant's sessions would share, and costs one read of keys (the expiries,
-    /// unsealed) a tenant.
-    pub(crate) async fn tenancy(&self, tenant: TenantId) -> Result<Arc<Tenancy>, Error> {
-        let found = self.0.tenancies.get(&tenant).map(|tenancy| tenancy.clone());
-        let tenancy = match found {
-            Some(tenancy) => tenancy,
-            None => {
-                let new =
-                    || Arc::new(Tenancy { counted: Mutex::new(None), next_due: AtomicI64::new(i64::MAX) });
-                self.0.tenancies.entry(tenant).or_insert_with(new).clone()
-            }
-        };
-        let mut counted = tenancy.counted.lock().await;
-        // Before the count, so that a move meanwhile causes another.
-        let moved = self.0.moved.load(Ordering::Acquire);
-        let due = counted.is_none_or(|(at, when)| at != moved && when.elapsed() >= COUNT_EVERY);
-        if due {
-            let count = self.count(tenant).await?;
-            self.0.context.tenants.set_sessions(tenant, count);
-            *counted = Some((moved, Instant::now()));
-            // The next sweep finds out what is due when.
-            tenancy.due(Timestamp(i64::MIN));
+    /// Returns what is known of a tenant's sessions. The first sweep of a new one finds out what is due when.
+    pub(crate) fn tenancy(&self, tenant: TenantId) -> Arc<Tenancy> {
+        if let Some(tenancy) = self.0.tenancies.get(&tenant) {
+            return tenancy.clone();
         }
-        drop(counted);
-        Ok(tenancy)
-    }
-
-    async fn count(&self, tenant: TenantId) -> Result<u32, Error> {
-        let mut count = 0_usize;
-        let mut after: Option<Due> = None;
-        loop {
-            let page = self.due(tenant, &Due::EXPIRIES, after, PAGE).await?;
-            let own = |due: &&Due| self.0.context.shards.fence(due.session().as_bytes()).is_ok();
-            count += page.iter().filter(own).count();
-            after = page.last().copied();
-            if page.len() < PAGE {
-                return Ok(u32::try_from(count).unwrap_or(u32::MAX));
-            }
-        }
+        let new = || Arc::new(Tenancy { next_due: AtomicI64::new(i64::MIN) });
+        self.0.tenancies.entry(tenant).or_insert_with(new).clone()
     }
 
     /// Returns what is due for a tenant's sessions, the earliest first.
@@ -97,12 +56,45 @@ impl Sessions {
         after: Option<Due>,
         limit: usize,
     ) -> Result<Vec<Due>, Error> {
-        let after = after.map(|due| encode(&due));
-        let scan = Scan { prefix: sort.to_vec(), after, limit, reverse: false };
-        let run = self.0.context.store.run(move |tx| {
-            let scan = scan.clone();
-            Box::pin(async move { Ok::<_, Error>(tx.scan::<DueRow>(tenant, scan).await?) })
-        });
-        Ok(run.await?.into_iter().map(|(due, _)| due).collect())
+        scan(&self.0.context.store, tenant, sort, after, limit).await
+    }
+}
+
+async fn scan(
+    store: &Store,
+    tenant: TenantId,
+    sort: &[u8],
+    after: Option<Due>,
+    limit: usize,
+) -> Result<Vec<Due>, Error> {
+    let after = after.map(|due| encode(&due));
+    let scan = Scan { prefix: sort.to_vec(), after, limit, reverse: false };
+    let run = store.run(move |tx| {
+        let scan = scan.clone();
+        Box::pin(async move { Ok::<_, Error>(tx.scan::<DueRow>(tenant, scan).await?) })
+    });
+    Ok(run.await?.into_iter().map(|(due, _)| due).collect())
+}
+
+/// Counts a tenant's sessions in the store, over all shards: one read of keys (the expiries, unsealed).
+pub(crate) struct Stored(pub(crate) Store);
+
+#[async_trait]
+impl CountSessions for Stored {
+    /// Expiries only ever move behind where they were, so a session that lives is not missed between two pages.
+    async fn count(&self, tenant: TenantId) -> Result<u64, aesp_storage::Error> {
+        let (mut count, mut after) = (0, None);
+        loop {
+            let page = match scan(&self.0, tenant, &Due::EXPIRIES, after, PAGE).await {
+                Ok(page) => page,
+                Err(Error::Store(error)) => return Err(error),
+                Err(_) => return Err(aesp_storage::Error::Timeout),
+            };
+            count += page.len() as u64;
+            after = page.last().copied();
+            if page.len() < PAGE {
+                return Ok(count);
+            }
+        }
     }
 }

@@ -1,4 +1,8 @@
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use aesp_audit::Recorder;
 use aesp_cluster::{Held, Ownership, Shard};
@@ -52,13 +56,20 @@ impl Node {
         let registry = Registry::new();
         let supervision = aesp_supervision::Metrics::new(&registry).unwrap();
         let supervisor = Supervisor::root("test", supervision).await.unwrap();
-        let tenants = Tenants::new(supervisor.clone(), aesp_tenant::Metrics::new(&registry).unwrap());
         let entropy = Entropy::from_system();
         let started =
             Recorder::start(store.clone(), clock.clone(), entropy.clone(), Default::default()).await;
         let (recorder, _duty) = started.unwrap();
         let claim = store.run(|tx| Box::pin(async move { tx.claim_shards(1).await }));
         let shards = Ownership::all(Incarnation(1), &claim.await.unwrap());
+        let wiring = aesp_tenant::Wiring {
+            store: store.clone(),
+            shards: shards.clone(),
+            living: Arc::new(|| BTreeSet::from([Incarnation(1)])),
+            supervisor: supervisor.clone(),
+            metrics: aesp_tenant::Metrics::new(&registry).unwrap(),
+        };
+        let tenants = Tenants::start(wiring).await.unwrap();
         let metrics = Metrics::new(&registry).unwrap();
         let context = Context {
             store: store.clone(),
@@ -471,7 +482,7 @@ async fn a_lost_shard_cancels_its_calls_and_begins_nothing() {
     let session = node.create(60).await;
     let running = node.run(session, "a").await;
     let shard = node.hold(session, Held::No);
-    node.sessions.lose(shard);
+    node.sessions.lose(&[shard]);
     let cancelled = running.cancellation();
     tokio::time::timeout(Duration::from_secs(5), cancelled.cancelled()).await.expect("is cancelled");
     let refused = node.begin(session, "b", 1).await.unwrap_err();
@@ -519,4 +530,109 @@ async fn a_node_without_shards_creates_no_session() {
     node.shards.replace(nobody);
     assert!(matches!(node.try_create(60).await, Err(Error::Elsewhere(_))));
     assert_eq!(node.in_use().await, 0, "the place is free again");
+}
+
+#[tokio::test]
+async fn a_call_within_a_running_one_is_let_in_while_its_shard_leaves() {
+    let node = Arc::new(Node::new().await);
+    let session = node.create(60).await;
+    let outer = node.run(session, "outer").await;
+    let shard = node.hold(session, Held::Leaving);
+    let leaving = node.clone();
+    let over = tokio::spawn(async move { leaving.sessions.hand_over(shard, Duration::from_secs(60)).await });
+    assert!(matches!(node.begin(session, "other", 1).await, Err(Error::Elsewhere(_))));
+    assert!(matches!(node.sessions.get(node.tenant, session).await, Err(Error::Elsewhere(_))));
+    let within = async |invocation: &str| {
+        node.sessions.begin_within(node.tenant, session, ALICE, invocation, [2; 32]).await
+    };
+    assert_eq!(node.sessions.get_within(node.tenant, session).await.unwrap().id, session);
+    let Begin::New(inner) = within("inner").await.unwrap() else { panic!("nobody runs it") };
+    assert_eq!(inner.fence(), outer.fence());
+    outer.finish();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!over.is_finished(), "the hand-over waits for the inner call, too");
+    let cancelled = inner.cancellation();
+    inner.finish();
+    tokio::time::timeout(Duration::from_secs(5), over).await.expect("ends with the last call").unwrap();
+    assert!(!cancelled.is_cancelled());
+    // There is nothing any more that it could be within.
+    assert!(matches!(within("late").await, Err(Error::Elsewhere(_))));
+    assert!(matches!(node.sessions.get_within(node.tenant, session).await, Err(Error::Elsewhere(_))));
+}
+
+#[tokio::test]
+async fn a_call_that_has_just_begun_is_waited_for_by_the_hand_over() {
+    let node = Arc::new(Node::new().await);
+    let session = node.create(60).await;
+    node.run(session, "warm").await.finish();
+    eventually!(node.sessions.get(node.tenant, session).await.unwrap().calls_in_flight == 0);
+    let mut begin = Box::pin(node.begin(session, "a", 1));
+    assert!(futures::poll!(&mut begin).is_pending(), "the actor answered at once");
+    // The actor has not seen it when the shard begins to leave.
+    let shard = node.hold(session, Held::Leaving);
+    let leaving = node.clone();
+    let over = tokio::spawn(async move { leaving.sessions.hand_over(shard, Duration::from_secs(60)).await });
+    let Begin::New(running) = begin.await.unwrap() else { panic!("nobody runs it") };
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!running.cancellation().is_cancelled(), "it was cancelled as it began");
+    assert!(!over.is_finished());
+    running.finish();
+    tokio::time::timeout(Duration::from_secs(5), over).await.expect("ends with the call").unwrap();
+}
+
+#[tokio::test]
+async fn a_shard_that_arrives_brings_sessions_of_tenants_that_nobody_here_has_heard_of() {
+    let node = Node::new().await;
+    let id = TenantId::from_bytes([8; 16]);
+    let made = node.store.run(move |tx| {
+        Box::pin(async move {
+            let (name, display_name) = ("globex".into(), String::new());
+            let quotas = Quotas { sessions: 5, ..Quotas::default() };
+            let new = NewTenant { id, name, display_name, quotas, metadata: BTreeMap::new() };
+            aesp_tenant::create(tx, new, START).await
+        })
+    });
+    made.await.unwrap();
+    // Another node has it for a while.
+    let other = Node::on(node.store.clone(), node.clock.clone()).await;
+    let snapshot = node.store.run(move |tx| Box::pin(Snapshot::load(tx, id))).await.unwrap();
+    let ttl = Some(Duration::from_secs(60));
+    let new = NewSession { principal: ALICE, suggested: None, metadata: BTreeMap::new(), ttl };
+    let session = other.sessions.create(&snapshot, new, Origin::default()).await.unwrap().id;
+    let theirs = other.shards.shards();
+    other.shards.replace(theirs.iter().map(|shard| Shard { held: Held::No, ..*shard }).collect());
+    node.shards.replace(theirs);
+    node.sessions.arrive();
+    node.clock.advance(Duration::from_secs(60));
+    let status = async || node.sessions.find(id, session).await.unwrap().unwrap().status;
+    eventually!(status().await == SessionStatus::Expired);
+    let query = aesp_audit::Query::new(id);
+    eventually!({
+        let events = aesp_audit::query(&node.store, &query).await.unwrap().events;
+        events.iter().any(|event| event.action == "session.expire")
+    });
+}
+
+#[tokio::test]
+async fn a_session_lives_until_its_end_returns_wherever_it_is() {
+    let node = Node::new().await;
+    let (session, moved) = (node.create(60).await, node.create(60).await);
+    let lives = async |session| node.sessions.lives(node.tenant, session).await.unwrap();
+    let running = node.run(session, "a").await;
+    assert!(lives(session).await && lives(moved).await);
+    node.sessions.destroy(node.tenant, session, true, Origin::default()).await.unwrap();
+    assert!(!lives(session).await, "it lives though its end has returned");
+    running.finish();
+    // Of one that is not in memory here the store knows.
+    node.run(moved, "a").await.finish();
+    let shard = node.hold(moved, Held::No);
+    node.sessions.lose(&[shard]);
+    assert!(lives(moved).await);
+    node.clock.advance(Duration::from_secs(60));
+    assert!(!lives(moved).await);
+    assert!(!lives(SessionId::from_bytes([9; 16])).await, "there is none");
 }

@@ -110,7 +110,13 @@ impl<A: Actor> Actor for Guarded<A> {
         message: A::Msg,
         state: &mut A::State,
     ) -> Result<(), ActorProcessingErr> {
-        self.guard(self.actor.handle(myself, message, state)).await
+        self.guard(async {
+            if let Some(before) = &self.metrics.before_message {
+                before(self.kind);
+            }
+            self.actor.handle(myself, message, state).await
+        })
+        .await
     }
 
     async fn handle_supervisor_evt(

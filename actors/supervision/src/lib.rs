@@ -21,6 +21,6 @@ pub use address::Address;
 pub use error::{Error, Unavailable, chain};
 pub use handle::Handle;
 pub use mailbox::{Mailbox, Reply};
-pub use metrics::Metrics;
+pub use metrics::{BeforeMessage, Metrics};
 pub use restart::Restart;
 pub use supervisor::{Escalation, Supervisor};

@@ -92,6 +92,22 @@ async fn a_handle_finds_the_next_incarnation_and_the_panic_is_counted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_panic_before_a_message_is_a_crash_of_its_actor() {
+    let ordered = Arc::new(AtomicU32::new(1));
+    let left = Arc::clone(&ordered);
+    let metrics = Metrics::new(&Registry::new()).unwrap().before_each_message(Arc::new(move |kind| {
+        let hit = kind == "child"
+            && left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+        assert!(!hit, "told to");
+    }));
+    let supervisor = Supervisor::root("test", metrics.clone()).await.unwrap();
+    let handle = child(&supervisor, World::default()).await;
+    assert_eq!(handle.ask(Message::Incarnation).await, Err(Error::Gone));
+    assert_eq!(wait_for(&handle, 2).await, 2);
+    assert_eq!(metrics.panics.with_label_values(&["child"]).get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn more_crashes_than_the_intensity_escalate_and_the_handle_learns_it() {
     let (supervisor, metrics) = root().await;
     let handle = child(&supervisor, World::default()).await;

@@ -49,6 +49,16 @@ pub enum Error {
         /// When the next one would be admitted.
         retry_after: Duration,
     },
+    /// Whether the quota allows it can't be decided at the moment. It is not said that the quota is reached.
+    #[error("whether the tenant's quota of {what} is reached can't be decided at the moment: {why}")]
+    LimitUnknown {
+        /// Of what.
+        what: &'static str,
+        /// Why not, for people.
+        why: &'static str,
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// There is no such configuration key.
     #[error("there is no configuration key {0:?}")]
     UnknownKey(String),
@@ -97,7 +107,7 @@ impl Error {
             Self::Suspended | Self::Deleted => ErrorCode::TenantSuspended,
             Self::QuotaExceeded { .. } => ErrorCode::QuotaExceeded,
             Self::RateLimited { .. } => ErrorCode::RateLimitExceeded,
-            Self::Actor(_) => ErrorCode::ServiceUnavailable,
+            Self::LimitUnknown { .. } | Self::Actor(_) => ErrorCode::ServiceUnavailable,
             Self::Store(error) => error.code(),
         }
     }
@@ -106,7 +116,10 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::QuotaExceeded { .. } | Self::RateLimited { .. } | Self::Actor(_) => true,
+            Self::QuotaExceeded { .. }
+            | Self::RateLimited { .. }
+            | Self::LimitUnknown { .. }
+            | Self::Actor(_) => true,
             Self::Store(error) => error.code() == ErrorCode::ServiceUnavailable,
             _ => false,
         }
@@ -117,7 +130,10 @@ impl Error {
             Self::NameTaken => "choose another name; names of deleted tenants stay taken",
             Self::Suspended => "ask the platform's operators: aesp tenant resume",
             Self::QuotaExceeded { .. } | Self::RateLimited { .. } => {
-                "wait, or ask the platform's operators for more: aesp tenant quotas"
+                "wait, or ask the platform's operators for more: aesp tenant quota"
+            }
+            Self::LimitUnknown { .. } => {
+                "ask again, at any node; if it lasts, an operator looks at the nodes: aesp cluster status"
             }
             Self::UnknownKey(_) => "list the keys: aesp config list",
             Self::VersionConflict { .. } => "read the value again and decide anew",
@@ -136,8 +152,9 @@ impl From<Error> for aesp_proto::Error {
                 if let Some(remedy) = error.remedy() {
                     refusal = refusal.remedy(remedy);
                 }
-                if let Error::QuotaExceeded { retry_after, .. } | Error::RateLimited { retry_after, .. } =
-                    error
+                if let Error::QuotaExceeded { retry_after, .. }
+                | Error::RateLimited { retry_after, .. }
+                | Error::LimitUnknown { retry_after, .. } = error
                 {
                     refusal = refusal.retry_after(retry_after);
                 }

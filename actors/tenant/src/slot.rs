@@ -24,22 +24,24 @@ impl Drop for RuntimeSlot {
     }
 }
 
-/// A new session's place within the tenant's limits: free again when this is dropped, unless the session was stored.
+/// A new session's place within the tenant's limits. Dropped, it counts as stored: who knows better says so.
 #[derive(Debug)]
-#[must_use = "the place is free again when this is dropped"]
+#[must_use = "the place is counted as a stored session when this is dropped"]
 pub struct SessionSlot(pub(crate) Option<Arc<Gate>>);
 
 impl SessionSlot {
-    /// The session is stored: the place is taken until [`crate::Tenants::release_sessions`].
-    pub fn keep(mut self) {
-        self.0 = None;
+    /// Nothing was stored, for sure: the place is free again.
+    pub fn unused(mut self) {
+        if let Some(gate) = self.0.take() {
+            gate.sessions.give();
+        }
     }
 }
 
 impl Drop for SessionSlot {
     fn drop(&mut self) {
         if let Some(gate) = self.0.take() {
-            gate.sessions.give_any();
+            gate.session_stored();
         }
     }
 }

@@ -1,178 +1,230 @@
-use std::{fmt, sync::Arc};
-
-use aesp_proto::{TenantId, v1};
-use aesp_supervision::{Handle, Mailbox, Supervisor};
-use dashmap::DashMap;
-use tokio::time::Instant;
-use tracing::warn;
-
-use crate::{
-    CallSlot, Error, Metrics, Quotas, RuntimeSlot, SessionSlot, Snapshot,
-    actor::{Message, RESTART, TenantActor},
-    gate::{Gate, Lease},
+use std::{
+    fmt,
+    sync::{Arc, OnceLock, atomic::AtomicU64},
+    time::Duration,
 };
 
-/// Admits calls, sessions and Runtimes within their tenant's quotas. Cheap to clone.
+use aesp_proto::TenantId;
+use dashmap::DashMap;
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    CallSlot, CountSessions, Error, Peers, RuntimeSlot, SessionSlot, Snapshot, Wiring,
+    counts::Limit,
+    duty,
+    gate::Gate,
+    holder::{RESEND, Refused},
+    message::Newest,
+    tenant::{Tenant, Waiting},
+};
+
+/// How long an admission waits for the tenant's home.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How soon a place may be free again: calls end quickly, sessions and Runtimes don't.
+const CALL_RETRY: Duration = Duration::from_millis(100);
+const LONG_RETRY: Duration = Duration::from_secs(5);
+/// When a home may have been found that was not there.
+const UNKNOWN_RETRY: Duration = Duration::from_millis(500);
+
+/// Admits calls, sessions and Runtimes within their tenant's quotas, which hold over the whole cluster. Cheap to clone.
 #[derive(Clone)]
-pub struct Tenants(Arc<Inner>);
+pub struct Tenants(pub(crate) Arc<Inner>);
 
-struct Inner {
-    gates: DashMap<TenantId, Arc<Gate>>,
-    supervisor: Supervisor,
-    metrics: Metrics,
-}
-
-/// What a tenant uses, over all nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Usage {
-    /// Sessions that have not ended.
-    pub sessions: u32,
-    /// Calls that run.
-    pub calls_in_flight: u32,
-    /// Connected Runtimes.
-    pub runtimes: u32,
-    /// What it may use.
-    pub quotas: Quotas,
-}
-
-impl From<Usage> for v1::TenantUsage {
-    fn from(usage: Usage) -> Self {
-        Self {
-            sessions: usage.sessions,
-            calls_in_flight: usage.calls_in_flight,
-            runtimes: usage.runtimes,
-            quotas: Some(usage.quotas.into()),
-        }
-    }
+pub(crate) struct Inner {
+    pub(crate) wiring: Wiring,
+    pub(crate) tenants: DashMap<TenantId, Arc<Tenant>>,
+    /// When time begins, as far as homes tell it.
+    pub(crate) base: Instant,
+    /// How many homes have begun here.
+    pub(crate) homes: AtomicU64,
+    pub(crate) peers: OnceLock<Arc<dyn Peers>>,
+    pub(crate) sessions: OnceLock<Arc<dyn CountSessions>>,
 }
 
 impl Tenants {
-    /// Creates the handle; homes are started below `supervisor` as tenants are first used.
-    #[must_use]
-    pub fn new(supervisor: Supervisor, metrics: Metrics) -> Self {
-        Self(Arc::new(Inner { gates: DashMap::new(), supervisor, metrics }))
-    }
-
-    /// Admits a call by the quotas of this snapshot or of a newer one that was seen. Does not wait.
+    /// Starts the duty that keeps homes and gives back what is not used.
     ///
     /// # Errors
-    /// [`Error::Suspended`], [`Error::Deleted`], [`Error::QuotaExceeded`] or [`Error::RateLimited`].
-    pub fn admit_call(&self, snapshot: &Snapshot) -> Result<CallSlot, Error> {
-        let gate = self.gate(snapshot)?;
-        gate.take_call(Instant::now()).inspect_err(|_| self.refused("calls"))?;
-        Ok(CallSlot(gate))
+    /// [`Error::Actor`] if the supervisor ended.
+    pub async fn start(wiring: Wiring) -> Result<Self, Error> {
+        let supervisor = wiring.supervisor.clone();
+        let tenants = Self(Arc::new(Inner {
+            wiring,
+            tenants: DashMap::new(),
+            base: Instant::now(),
+            homes: AtomicU64::new(0),
+            peers: OnceLock::new(),
+            sessions: OnceLock::new(),
+        }));
+        duty::start(&supervisor, tenants.clone()).await?;
+        Ok(tenants)
     }
 
-    /// Admits a new session. The sessions that the store already has must have been told with [`Tenants::set_sessions`].
+    /// Says how other nodes are reached, once. Without, this node is alone.
+    pub fn join(&self, peers: Arc<dyn Peers>) {
+        // The first ones stay: a node has one place in its cluster.
+        let _ = self.0.peers.set(peers);
+    }
+
+    /// Says how stored sessions are counted, once. Without, there are none.
+    pub fn count_with(&self, sessions: Arc<dyn CountSessions>) {
+        // All of a node's sessions are in one store.
+        let _ = self.0.sessions.set(sessions);
+    }
+
+    /// Admits a call that takes at most so long, by the quotas of this snapshot or of a newer one that was seen. Waits only when
+    /// this node holds no credits: two seconds at most, for the tenant's home.
     ///
     /// # Errors
-    /// [`Error::Suspended`], [`Error::Deleted`] or [`Error::QuotaExceeded`].
-    pub fn admit_session(&self, snapshot: &Snapshot) -> Result<SessionSlot, Error> {
-        let gate = self.gate(snapshot)?;
-        gate.take_session().inspect_err(|_| self.refused("sessions"))?;
-        Ok(SessionSlot(Some(gate)))
+    /// [`Error::Suspended`], [`Error::Deleted`], [`Error::QuotaExceeded`], [`Error::RateLimited`], or [`Error::LimitUnknown`].
+    pub async fn admit_call(&self, snapshot: &Snapshot, lasts: Duration) -> Result<CallSlot, Error> {
+        let tenant = self.tenant(snapshot)?;
+        let take = |gate: &Gate, now| gate.take_call(lasts, now);
+        if take(&tenant.gate, Instant::now()).is_err() {
+            // In a box, as calls mostly find credits.
+            Box::pin(self.wait(&tenant, take, lasts)).await?;
+        }
+        Ok(CallSlot(tenant.gate.clone()))
+    }
+
+    /// Admits a new session.
+    ///
+    /// # Errors
+    /// As [`Tenants::admit_call`].
+    pub async fn admit_session(&self, snapshot: &Snapshot) -> Result<SessionSlot, Error> {
+        let tenant = self.tenant(snapshot)?;
+        let take = |gate: &Gate, _| if gate.sessions.take() { Ok(()) } else { Err(vec![Limit::Sessions]) };
+        Box::pin(self.wait(&tenant, take, Duration::ZERO)).await?;
+        Ok(SessionSlot(Some(tenant.gate.clone())))
     }
 
     /// Admits the connection of a Runtime.
     ///
     /// # Errors
-    /// [`Error::Suspended`], [`Error::Deleted`] or [`Error::QuotaExceeded`].
-    pub fn admit_runtime(&self, snapshot: &Snapshot) -> Result<RuntimeSlot, Error> {
-        let gate = self.gate(snapshot)?;
-        gate.take_runtime().inspect_err(|_| self.refused("runtimes"))?;
-        Ok(RuntimeSlot(gate))
-    }
-
-    /// Says how many sessions of the tenant there are in this node's shards.
-    pub fn set_sessions(&self, tenant: TenantId, count: u32) {
-        self.known(tenant).set_sessions(count);
-    }
-
-    /// Frees the places of sessions that ended.
-    pub fn release_sessions(&self, tenant: TenantId, count: usize) {
-        let gate = self.known(tenant);
-        (0..count).for_each(|_| gate.sessions.give_any());
+    /// As [`Tenants::admit_call`].
+    pub async fn admit_runtime(&self, snapshot: &Snapshot) -> Result<RuntimeSlot, Error> {
+        let tenant = self.tenant(snapshot)?;
+        let take = |gate: &Gate, _| if gate.runtimes.take() { Ok(()) } else { Err(vec![Limit::Runtimes]) };
+        Box::pin(self.wait(&tenant, take, Duration::ZERO)).await?;
+        Ok(RuntimeSlot(tenant.gate.clone()))
     }
 
     /// Applies the snapshot's quotas now, instead of with the next admission.
     pub fn refresh(&self, snapshot: &Snapshot) {
-        let lease = Lease { revision: snapshot.revision(), share: snapshot.quotas() };
-        self.renew(snapshot.id(), &self.known(snapshot.id()), lease);
+        self.known(snapshot.id()).learn(newest(snapshot));
     }
 
-    /// Returns what the tenant uses. Its quotas are those last seen here; the store's row is the truth.
-    ///
-    /// # Errors
-    /// [`Error::Actor`].
-    pub async fn usage(&self, tenant: TenantId) -> Result<Usage, Error> {
-        let gate = self.known(tenant);
-        let home = self.home(&gate).await?;
-        Ok(home.ask(Message::Usage).await?)
-    }
-
-    /// Returns the tenant's gate with a lease at least as new as the snapshot.
-    fn gate(&self, snapshot: &Snapshot) -> Result<Arc<Gate>, Error> {
+    /// Returns the tenant's limits, with quotas at least as new as the snapshot's.
+    fn tenant(&self, snapshot: &Snapshot) -> Result<Arc<Tenant>, Error> {
         if let Some(refusal) = snapshot.refuses_calls() {
             return Err(refusal);
         }
-        let gate = match self.0.gates.get(&snapshot.id()) {
-            Some(gate) => gate.clone(),
-            None => self.known(snapshot.id()),
-        };
-        if gate.is_older_than(snapshot.revision()) {
-            let lease = Lease { revision: snapshot.revision(), share: snapshot.quotas() };
-            self.renew(snapshot.id(), &gate, lease);
+        let tenant = self.known(snapshot.id());
+        tenant.learn(newest(snapshot));
+        Ok(tenant)
+    }
+
+    pub(crate) fn known(&self, id: TenantId) -> Arc<Tenant> {
+        if let Some(tenant) = self.0.tenants.get(&id) {
+            return tenant.clone();
         }
-        Ok(gate)
-    }
-
-    fn known(&self, tenant: TenantId) -> Arc<Gate> {
-        let entry = self.0.gates.entry(tenant);
-        let gate = entry.or_insert_with(|| {
-            self.0.metrics.tenants.inc();
-            // Older than any snapshot, so that the first one brings the quotas.
-            let nothing = Quotas { sessions: 0, calls_in_flight: 0, calls_per_second: 0, runtimes: 0 };
-            let lease = Lease { revision: aesp_proto::Revision(0), share: nothing };
-            Arc::new(Gate::new(lease, Instant::now()))
-        });
-        gate.clone()
-    }
-
-    /// Spends by the new quotas at once and tells the home. A single node holds the whole, so it need not wait for the
-    /// grant: no other node can hold a part.
-    fn renew(&self, tenant: TenantId, gate: &Arc<Gate>, whole: Lease) {
-        gate.install(whole);
-        let (tenants, gate) = (self.clone(), gate.clone());
-        tokio::spawn(async move {
-            if let Err(error) = tenants.tell_home(&gate, whole).await {
-                warn!(%tenant, %error, "tenant's home not told of its quotas");
-            }
-        });
-    }
-
-    /// Tells the home of the quotas. Its address is there before it has started, so it is asked: that waits for it.
-    pub(crate) async fn tell_home(&self, gate: &Arc<Gate>, whole: Lease) -> Result<(), Error> {
-        let home = self.home(gate).await?;
-        Ok(home.ask(|reply| Message::Quotas(whole, reply)).await?)
-    }
-
-    async fn home(&self, gate: &Arc<Gate>) -> Result<Handle<Message>, Error> {
-        let start = async || {
-            let gate = gate.clone();
-            let factory = move || (TenantActor, gate.clone());
-            let address = self.0.supervisor.start("tenant", RESTART, factory).await?;
-            Ok::<_, Error>(Handle::new(address, Mailbox::default()))
+        let entry = self.0.tenants.entry(id);
+        let new = || {
+            self.0.wiring.metrics.tenants.inc();
+            Arc::new(Tenant::new(id, Instant::now()))
         };
-        Ok(gate.home.get_or_try_init(start).await?.clone())
+        entry.or_insert_with(new).clone()
     }
 
-    fn refused(&self, limit: &str) {
-        self.0.metrics.refused.with_label_values(&[limit]).inc();
+    /// Waits until `take` finds what it needs, or the tenant's home says that there is no more.
+    async fn wait(
+        &self,
+        tenant: &Tenant,
+        take: impl Fn(&Gate, Instant) -> Result<(), Vec<Limit>>,
+        lasts: Duration,
+    ) -> Result<(), Error> {
+        let began = Instant::now();
+        let mut waiting: Option<Waiting<'_>> = None;
+        let refused = loop {
+            let heard = tenant.heard.notified();
+            tokio::pin!(heard);
+            // Before the look, so that what is answered meanwhile is not missed.
+            heard.as_mut().enable();
+            let now = Instant::now();
+            let Err(missing) = take(&tenant.gate, now) else {
+                if waiting.is_some() {
+                    self.waited("granted", began);
+                }
+                return Ok(());
+            };
+            if waiting.as_ref().is_none_or(|waiting| waiting.limits != missing) {
+                let holder = tenant.holder();
+                let recent = |limit: &Limit| Some((*limit, holder.recent_refusal(*limit, now)?));
+                if let Some(refused) = missing.iter().find_map(recent) {
+                    break refused;
+                }
+                drop(holder);
+                // The old place ends first: nobody waits twice.
+                drop(waiting.take());
+                waiting = Some(Waiting::new(tenant, missing, lasts));
+            }
+            let place = waiting.as_ref().expect("was put there");
+            let refusal = {
+                let holder = tenant.holder();
+                place.limits.iter().find_map(|limit| Some((*limit, holder.refusal(*limit, place.since)?)))
+            };
+            if let Some(refused) = refusal {
+                break refused;
+            }
+            if now >= began + PATIENCE {
+                break (place.limits[0], Refused::Unknown);
+            }
+            let report = tenant.holder().ask(&tenant.gate, now);
+            if let Some(report) = report {
+                self.report(tenant, report);
+            }
+            // A message that was lost is sent again.
+            timeout_at((now + RESEND).min(began + PATIENCE), heard).await.ok();
+        };
+        self.refuse(refused, began)
     }
+
+    fn refuse(&self, (limit, refused): (Limit, Refused), began: Instant) -> Result<(), Error> {
+        let what = limit.what();
+        match refused {
+            Refused::Unknown => {
+                self.waited("unknown", began);
+                let why =
+                    "the node that hands the tenant's credits out, or one that holds some, does not answer";
+                Err(Error::LimitUnknown { what, why, retry_after: UNKNOWN_RETRY })
+            }
+            Refused::AtLimit { quota, retry_after } => {
+                self.waited("at_limit", began);
+                self.0.wiring.metrics.refused.with_label_values(&[limit.name()]).inc();
+                Err(match limit {
+                    Limit::Starts => Error::RateLimited { limit: quota, retry_after },
+                    Limit::Calls => Error::QuotaExceeded { what, limit: quota, retry_after: CALL_RETRY },
+                    Limit::Sessions | Limit::Runtimes => {
+                        Error::QuotaExceeded { what, limit: quota, retry_after: LONG_RETRY }
+                    }
+                })
+            }
+        }
+    }
+
+    fn waited(&self, outcome: &str, began: Instant) {
+        let metrics = &self.0.wiring.metrics;
+        metrics.waits.with_label_values(&[outcome]).inc();
+        metrics.wait_seconds.observe(began.elapsed().as_secs_f64());
+    }
+}
+
+fn newest(snapshot: &Snapshot) -> Newest {
+    Newest { revision: snapshot.revision(), quotas: snapshot.quotas() }
 }
 
 impl fmt::Debug for Tenants {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tenants").field("gates", &self.0.gates.len()).finish_non_exhaustive()
+        f.debug_struct("Tenants").field("tenants", &self.0.tenants.len()).finish_non_exhaustive()
     }
 }

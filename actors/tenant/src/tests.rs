@@ -1,17 +1,25 @@
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
-use aesp_proto::{Entropy, ErrorCode, PrincipalId, TenantId, Timestamp};
+use aesp_cluster::Ownership;
+use aesp_proto::{Entropy, ErrorCode, Incarnation, PrincipalId, TenantId, Timestamp};
 use aesp_storage::{Store, Transaction};
 use aesp_supervision::Supervisor;
+use async_trait::async_trait;
 use futures::{StreamExt, future::BoxFuture};
 use prometheus::Registry;
 use secrecy::ExposeSecret;
 
 use crate::{
-    Error, Metrics, NewTenant, Quotas, RuntimeMode, Snapshot, Status, Tenants, config_changes, config_get,
-    config_history, config_list, config_rollback, config_set, create, create_platform, delete,
-    gate::{Gate, Lease},
-    get, list, resolve, resume, suspend, update_quotas,
+    CountSessions, Error, Metrics, NewTenant, Quotas, RuntimeMode, Snapshot, Status, Tenants, Wiring,
+    config_changes, config_get, config_history, config_list, config_rollback, config_set, create,
+    create_platform, delete, get, list, resolve, resume, suspend, update_quotas,
 };
 
 const NOW: Timestamp = Timestamp(1_000);
@@ -190,71 +198,148 @@ async fn a_subscription_tells_what_is_and_then_every_version_in_order() {
     assert!(config_changes(store, id, &["no.such".to_owned()]).is_err());
 }
 
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Counts what a test says there is.
+struct Counted(AtomicU64);
+
+#[async_trait]
+impl CountSessions for Counted {
+    async fn count(&self, _: TenantId) -> Result<u64, aesp_storage::Error> {
+        Ok(self.0.load(SeqCst))
+    }
+}
+
+/// Starts the limits of a node that owns everything, alone.
+async fn limits(store: &Store, node: u64) -> Tenants {
+    let supervision = aesp_supervision::Metrics::new(&Registry::new()).unwrap();
+    let own = Incarnation(node);
+    let claimed = store.run(move |tx| Box::pin(async move { tx.claim_shards(node).await }));
+    let claimed: Result<_, aesp_storage::Error> = claimed.await;
+    let wiring = Wiring {
+        store: store.clone(),
+        shards: Ownership::all(own, &claimed.unwrap()),
+        living: Arc::new(move || BTreeSet::from([own])),
+        supervisor: Supervisor::root("test", supervision).await.unwrap(),
+        metrics: Metrics::new(&Registry::new()).unwrap(),
+    };
+    Tenants::start(wiring).await.unwrap()
+}
+
 #[tokio::test]
 async fn quotas_hold_and_take_effect_at_once() {
     let store = Store::for_tests();
     let id = acme(&store).await;
-    let supervisor = aesp_supervision::Metrics::new(&Registry::new()).unwrap();
-    let supervisor = Supervisor::root("test", supervisor).await.unwrap();
-    let tenants = Tenants::new(supervisor, Metrics::new(&Registry::new()).unwrap());
+    let tenants = limits(&store, 1).await;
+    let sessions = Arc::new(Counted(AtomicU64::new(1)));
+    tenants.count_with(Arc::<Counted>::clone(&sessions));
     let old = snapshot(&store, id).await;
-    let slots: Vec<_> = (0..3).map(|_| tenants.admit_call(&old).unwrap()).collect();
-    let refused = aesp_proto::Error::from(tenants.admit_call(&old).unwrap_err());
-    assert_eq!(refused.code(), ErrorCode::QuotaExceeded);
+    let mut slots = Vec::new();
+    for _ in 0..3 {
+        slots.push(tenants.admit_call(&old, SECOND).await.unwrap());
+    }
+    let refused = aesp_proto::Error::from(tenants.admit_call(&old, SECOND).await.unwrap_err());
+    assert_eq!(refused.code(), ErrorCode::QuotaExceeded, "{refused:?}");
     assert!(refused.retry_delay().is_some());
-    let _runtime = tenants.admit_runtime(&old).unwrap();
-    assert!(tenants.admit_runtime(&old).is_err());
-    tenants.set_sessions(id, 1);
-    tenants.admit_session(&old).unwrap().keep();
-    assert!(tenants.admit_session(&old).is_err());
-    tenants.release_sessions(id, 1);
-    drop(tenants.admit_session(&old).unwrap());
-    drop(tenants.admit_session(&old).unwrap());
+    let _runtime = tenants.admit_runtime(&old).await.unwrap();
+    assert!(matches!(tenants.admit_runtime(&old).await, Err(Error::QuotaExceeded { limit: 1, .. })));
+
+    drop(tenants.admit_session(&old).await.unwrap());
+    sessions.0.store(2, SeqCst);
+    assert!(matches!(tenants.admit_session(&old).await, Err(Error::QuotaExceeded { limit: 2, .. })));
+    sessions.0.store(1, SeqCst);
+    tenants.admit_session(&old).await.unwrap().unused();
+    tenants.admit_session(&old).await.expect("nothing was stored").unused();
 
     let wider = Quotas { calls_in_flight: 4, ..old.quotas() };
     run(&store, move |tx| Box::pin(update_quotas(tx, id, wider))).await.unwrap();
     let new = snapshot(&store, id).await;
-    let fourth = tenants.admit_call(&new).unwrap();
-    assert!(tenants.admit_call(&new).is_err());
+    let fourth = tenants.admit_call(&new, SECOND).await.unwrap();
+    assert!(tenants.admit_call(&new, SECOND).await.is_err());
     drop(slots);
     let usage = tenants.usage(id).await.unwrap();
     assert_eq!((usage.calls_in_flight, usage.sessions, usage.runtimes), (1, 1, 1));
     assert_eq!(usage.quotas.calls_in_flight, 4);
+    assert!(usage.nodes.len() == 1 && usage.nodes[0].home && usage.nodes[0].calls_held == 4, "{usage:?}");
     drop(fourth);
+
+    let narrow = Quotas { calls_in_flight: 1, ..old.quotas() };
+    let held =
+        [tenants.admit_call(&new, SECOND).await.unwrap(), tenants.admit_call(&new, SECOND).await.unwrap()];
+    run(&store, move |tx| Box::pin(update_quotas(tx, id, narrow))).await.unwrap();
+    let new = snapshot(&store, id).await;
+    tenants.refresh(&new);
+    let [first, second] = held;
+    drop(first);
+    assert!(tenants.admit_call(&new, SECOND).await.is_err(), "one runs, and one may");
+    drop(second);
+    // A refusal is repeated for 5 ms without asking.
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    drop(tenants.admit_call(&new, SECOND).await.expect("none runs"));
 
     run(&store, move |tx| Box::pin(suspend(tx, id, "unpaid"))).await.unwrap();
     let suspended = snapshot(&store, id).await;
-    assert!(matches!(tenants.admit_call(&suspended), Err(Error::Suspended)));
+    assert!(matches!(tenants.admit_call(&suspended, SECOND).await, Err(Error::Suspended)));
 }
 
 #[tokio::test]
-async fn a_home_hears_of_its_quotas_while_it_starts() {
-    let supervisor = aesp_supervision::Metrics::new(&Registry::new()).unwrap();
-    let supervisor = Supervisor::root("test", supervisor).await.unwrap();
-    let tenants = Tenants::new(supervisor.clone(), Metrics::new(&Registry::new()).unwrap());
-    let lease = |revision| Lease { revision: aesp_proto::Revision(revision), share: Quotas::default() };
-    for _ in 0..50 {
-        let gate = Arc::new(Gate::new(lease(0), tokio::time::Instant::now()));
-        tenants.tell_home(&gate, lease(1)).await.expect("the first use of a tenant needs no warning");
-        assert_eq!(gate.lease().revision, aesp_proto::Revision(1), "what the home granted is not held");
+async fn a_rate_is_a_burst_and_what_comes_after_it() {
+    let store = Store::for_tests();
+    let id = acme(&store).await;
+    let tenants = limits(&store, 1).await;
+    let snapshot = snapshot(&store, id).await;
+    let (mut admitted, begun) = (0, tokio::time::Instant::now());
+    let refused = loop {
+        match tenants.admit_call(&snapshot, SECOND).await {
+            Ok(_) => admitted += 1,
+            Err(error) => break error,
+        }
+    };
+    let Error::RateLimited { limit: 100, retry_after } = refused else { panic!("{refused:?}") };
+    let most = 100.0 * (1.0 + begun.elapsed().as_secs_f64()) + 1.0;
+    assert!(admitted >= 100 && f64::from(admitted) <= most, "{admitted} of {most}");
+    assert!(retry_after > Duration::ZERO && retry_after <= Duration::from_millis(11), "{retry_after:?}");
+}
+
+#[tokio::test]
+async fn what_a_dead_node_may_run_stays_reserved_until_it_must_have_ended() {
+    let store = Store::for_tests();
+    let id = acme(&store).await;
+    let snapshot = snapshot(&store, id).await;
+    let lasts = Duration::from_millis(400);
+    let dead = limits(&store, 1).await;
+    let _running = dead.admit_call(&snapshot, lasts).await.unwrap();
+    let died = tokio::time::Instant::now();
+    let next = limits(&store, 2).await;
+    let refused = next.admit_call(&snapshot, lasts).await.unwrap_err();
+    assert!(matches!(refused, Error::QuotaExceeded { .. }), "{refused:?}");
+    assert_eq!(next.usage(id).await.unwrap().reserved_calls, 3);
+    while let Err(error) = next.admit_call(&snapshot, lasts).await {
+        assert!(died.elapsed() < Duration::from_secs(10), "{error}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    supervisor.stop().await.unwrap();
-    let gate = Arc::new(Gate::new(lease(0), tokio::time::Instant::now()));
-    assert!(tenants.tell_home(&gate, lease(1)).await.is_err(), "a home that can't start is told");
+    assert!(died.elapsed() >= lasts);
+    // The one before has lost its shards: it hands out nothing more.
+    drop(dead.admit_call(&snapshot, lasts * 2).await.unwrap_err());
+
+    // Who leaves in order reserves nothing.
+    next.leave().await;
+    let last = limits(&store, 3).await;
+    drop(last.admit_call(&snapshot, lasts).await.expect("all places are free"));
 }
 
 /// Prints what an admission costs; run with `--no-capture`. The bound is that of the issue in a release build.
 #[tokio::test]
 async fn an_admission_costs_less_than_a_microsecond_when_optimised() {
-    let supervisor = aesp_supervision::Metrics::new(&Registry::new()).unwrap();
-    let supervisor = Supervisor::root("test", supervisor).await.unwrap();
-    let tenants = Tenants::new(supervisor, Metrics::new(&Registry::new()).unwrap());
+    let store = Store::for_tests();
+    let tenants = limits(&store, 1).await;
     let quotas = Quotas { calls_per_second: u32::MAX, ..Quotas::default() };
     let snapshot = Snapshot::for_tests(TenantId::from_bytes([1; 16]), quotas, aesp_proto::Revision(1));
     const CALLS: u32 = 200_000;
+    drop(tenants.admit_call(&snapshot, SECOND).await.unwrap());
     let start = tokio::time::Instant::now();
     for _ in 0..CALLS {
-        drop(tenants.admit_call(&snapshot).unwrap());
+        drop(tenants.admit_call(&snapshot, SECOND).await.unwrap());
     }
     let each = start.elapsed() / CALLS;
     println!("admit_call and release: {each:?}");

@@ -1,6 +1,7 @@
 //! The invariants, checked from the outside. Each checker gets the same evidence and names what contradicts it.
 
 mod answers;
+mod closed;
 mod effects;
 mod loss;
 mod owners;
@@ -36,6 +37,8 @@ pub(crate) enum Invariant {
     T1,
     /// A node whose clock is off by more than a second is not ready.
     Clock,
+    /// Actors crash and start again as declared: a node ends when one crashes beyond that, and only then.
+    Supervision,
     /// After the last fault every session is served again.
     Recovery,
 }
@@ -62,7 +65,7 @@ impl fmt::Display for Violation {
 /// Runs every checker.
 pub(crate) fn all(evidence: &Evidence) -> Vec<Violation> {
     let index = Index::new(evidence);
-    [answers::check, effects::check, loss::check, revocation::check, owners::check]
+    [answers::check, closed::check, effects::check, loss::check, revocation::check, owners::check]
         .into_iter()
         .flat_map(|check| check(evidence, &index))
         .collect()

@@ -19,6 +19,10 @@ pub(crate) enum Kind {
     ClockSteps,
     DiskFull,
     DiskErrors,
+    StoreUnavailable,
+    StoreSlow,
+    CommitUnknown,
+    ActorCrashes,
     KillOwner,
     KillGateway,
     KillRuntimesNode,
@@ -53,7 +57,7 @@ const fn scenario(
 }
 
 /// All of them, in the order in which they are played.
-pub(crate) const ALL: [Scenario; 19] = [
+pub(crate) const ALL: [Scenario; 23] = [
     scenario("kill-node", "kill -9 of a node under load, and its restart", Kind::KillNode, Nodes::Any, true),
     scenario(
         "kill-runtime",
@@ -98,7 +102,41 @@ pub(crate) const ALL: [Scenario; 19] = [
         false,
     ),
     scenario("disk-full", "the store's disk is full for seconds", Kind::DiskFull, Nodes::Any, false),
-    scenario("disk-errors", "syncs of the store fail now and then", Kind::DiskErrors, Nodes::Any, false),
+    scenario(
+        "disk-errors",
+        "the syncs of a node fail with EIO for seconds: nothing is acknowledged meanwhile",
+        Kind::DiskErrors,
+        Nodes::Any,
+        false,
+    ),
+    scenario(
+        "store-unavailable",
+        "the store of one node or of all refuses everything, or answers nothing, for less or more than a lease",
+        Kind::StoreUnavailable,
+        Nodes::Any,
+        false,
+    ),
+    scenario(
+        "store-slow",
+        "the store of one node or of all takes its time for every read and commit",
+        Kind::StoreSlow,
+        Nodes::Any,
+        false,
+    ),
+    scenario(
+        "commit-unknown",
+        "commits end without a word on whether they landed: some did, some did not, some do later",
+        Kind::CommitUnknown,
+        Nodes::Any,
+        true,
+    ),
+    scenario(
+        "actor-crashes",
+        "actors of sessions and Runtimes panic now and then; that of a tenant in a loop, until its node gives up",
+        Kind::ActorCrashes,
+        Nodes::Any,
+        false,
+    ),
     scenario("kill-owner", "kill -9 of the node that owns the sessions", Kind::KillOwner, Nodes::Three, true),
     scenario("kill-gateway", "kill -9 of the node that agents call", Kind::KillGateway, Nodes::Three, false),
     scenario(
@@ -126,7 +164,7 @@ pub(crate) const ALL: [Scenario; 19] = [
     ),
     scenario(
         "bad-links",
-        "20 ms of delay and 2 % loss between everybody",
+        "what arrives at a node is up to 25 ms late, out of order, and 2 % is lost",
         Kind::BadLinks,
         Nodes::Three,
         false,

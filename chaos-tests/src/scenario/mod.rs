@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod field;
+mod inside;
 mod plays;
 
 use std::time::Duration;
@@ -35,7 +36,10 @@ impl Scenario {
             Kind::DiskFull => topology::no_disk(),
             Kind::DiskErrors => topology::no_failing_syncs(),
             Kind::PartitionOne | Kind::PartitionAll | Kind::PartitionOneWay => topology::no_namespaces(),
-            Kind::BadLinks => topology::no_namespaces().or_else(topology::no_netem),
+            Kind::BadLinks => topology::no_namespaces().or_else(topology::no_filters),
+            Kind::StoreUnavailable | Kind::StoreSlow | Kind::CommitUnknown | Kind::ActorCrashes => {
+                topology::no_orders()
+            }
             _ => None,
         }
     }
@@ -62,7 +66,13 @@ impl Scenario {
             clocks: matches!(self.kind, Kind::ClockSteps | Kind::ClockSkew)
                 || mixed && topology::no_clocks().is_none(),
             disk_mib: (self.kind == Kind::DiskFull).then_some(DISK_MIB),
+            faulty: matches!(
+                self.kind,
+                Kind::StoreUnavailable | Kind::StoreSlow | Kind::CommitUnknown | Kind::ActorCrashes
+            ) || mixed && topology::no_orders().is_none(),
+            failing_syncs: self.kind == Kind::DiskErrors || mixed && topology::no_failing_syncs().is_none(),
             network,
+            filters: network && (self.kind == Kind::BadLinks || mixed && topology::no_filters().is_none()),
             lease: LEASE,
         }
     }

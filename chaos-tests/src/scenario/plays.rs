@@ -6,15 +6,14 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::{task::block_in_place, time::Instant};
 
-use super::{Kind, LEASE, field::Field};
+use super::{Kind, LEASE, field::Field, inside};
 use crate::{
     check::{Invariant, Violation},
-    topology::preload,
+    topology::Weather,
 };
 
-/// How often a sync fails, in percent.
-const FAILING_SYNCS: u32 = 3;
-const DELAY_MS: u32 = 20;
+/// Between these a packet is late, in milliseconds.
+const LATE_MS: (u64, u64) = (5, 25);
 const LOSS_PERCENT: u32 = 2;
 /// By how much clocks jump, in seconds.
 const STEPS: [i64; 6] = [300, -300, 1_200, -60, 3_600, -600];
@@ -57,7 +56,14 @@ async fn once(kind: Kind, field: &mut Field<'_>, round: usize) -> anyhow::Result
         Kind::ClockSteps => step_clock(field).await,
         Kind::ClockSkew => skew_clock(field).await,
         Kind::DiskFull => fill_disk(field).await,
-        Kind::DiskErrors => fail_syncs(field).await,
+        Kind::DiskErrors => inside::fail_syncs(field).await,
+        Kind::StoreUnavailable => inside::store_unavailable(field).await,
+        Kind::StoreSlow => inside::store_slow(field).await,
+        Kind::CommitUnknown => inside::commit_unknown(field).await,
+        Kind::ActorCrashes => {
+            inside::crash_some(field).await?;
+            inside::crash_in_a_loop(field).await
+        }
         Kind::PartitionOne => partition(field, Cut::BothWays).await,
         Kind::PartitionAll => partition(field, Cut::Everybody).await,
         Kind::PartitionOneWay => partition(field, Cut::OneWay).await,
@@ -217,26 +223,6 @@ async fn fill_disk(field: &mut Field<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn fail_syncs(field: &mut Field<'_>) -> anyhow::Result<()> {
-    let victim = field.pick(field.topology.nodes.len());
-    let variables = preload::failing_syncs(FAILING_SYNCS).context("there is no libfiu")?;
-    field.note(format!(
-        "{} is killed and comes back with {FAILING_SYNCS} % of its syncs failing",
-        field.name(victim)
-    ));
-    field.topology.nodes[victim].kill().await?;
-    let sound = field.topology.nodes[victim].load(variables);
-    // It may fail at its start, too.
-    if field.topology.raise(victim).await.is_err() {
-        field.note(format!("{} did not come up", field.name(victim)));
-    }
-    field.pause(2_500, 4_000).await;
-    field.topology.nodes[victim].kill().await?;
-    field.topology.nodes[victim].load(sound);
-    field.note(format!("{} comes back with a sound disk", field.name(victim)));
-    up_again(field, victim).await
-}
-
 /// Which links are cut.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Cut {
@@ -282,14 +268,23 @@ async fn partition(field: &mut Field<'_>, cut: Cut) -> anyhow::Result<()> {
 }
 
 async fn worsen_links(field: &mut Field<'_>) -> anyhow::Result<()> {
-    field.note(format!("{DELAY_MS} ms delay and {LOSS_PERCENT} % loss on all links"));
-    let network = field.topology.network.as_ref().context("the nodes have no network of their own")?;
-    block_in_place(|| network.worsen(DELAY_MS, LOSS_PERCENT))?;
+    let (least_ms, most_ms) = LATE_MS;
+    field.note(format!(
+        "what arrives at a node is {least_ms} to {most_ms} ms late, out of order, and {LOSS_PERCENT} % is lost"
+    ));
+    let weather =
+        Weather { least_ms, most_ms, loss_percent: LOSS_PERCENT, seed: field.random.below(u64::MAX) };
+    let log = field.topology.folder().join("delay.log");
+    let network = field.topology.network.as_mut().context("the nodes have no network of their own")?;
+    network.worsen(&weather, &log).await?;
     field.pause(4_000, 8_000).await;
-    let network = field.topology.network.as_ref().context("the nodes have no network of their own")?;
-    block_in_place(|| network.better())?;
+    let network = field.topology.network.as_mut().context("the nodes have no network of their own")?;
+    network.better().await?;
     field.note("the links are good");
     field.pause(1_000, 2_000).await;
+    for node in 0..field.topology.nodes.len() {
+        field.topology.raise(node).await?;
+    }
     Ok(())
 }
 
@@ -300,12 +295,25 @@ async fn mix(field: &mut Field<'_>) -> anyhow::Result<()> {
     if !field.topology.clocks.is_empty() {
         choices.push(Kind::ClockSteps);
     }
-    if field.topology.network.is_some() {
+    let shape = field.topology.shape();
+    if shape.network {
         choices.extend([Kind::PartitionOne, Kind::PartitionOneWay]);
+    }
+    if shape.filters {
+        choices.push(Kind::BadLinks);
+    }
+    if shape.faulty {
+        choices.extend([Kind::StoreUnavailable, Kind::StoreSlow, Kind::CommitUnknown, Kind::ActorCrashes]);
+    }
+    if shape.failing_syncs {
+        choices.push(Kind::DiskErrors);
     }
     if field.topology.nodes.len() > 2 {
         choices.push(Kind::KillTwo);
     }
     let (kind, node) = (field.one_of(&choices), field.pick(field.topology.nodes.len()));
-    Box::pin(once(kind, field, node)).await
+    match kind {
+        Kind::ActorCrashes => Box::pin(inside::crash_some(field)).await,
+        _ => Box::pin(once(kind, field, node)).await,
+    }
 }

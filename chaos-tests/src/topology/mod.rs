@@ -17,7 +17,7 @@ use aesp_sdk::{
     Endpoint,
     v1::{RegisterRuntimeRequest, RuntimeRegistration},
 };
-use aesp_tests::{Certificate, aesp_binary};
+use aesp_tests::{Certificate, aesp_binary, program_beside};
 use anyhow::{Context, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use tempfile::TempDir;
@@ -28,7 +28,7 @@ use tokio::{
 
 use self::{disk::Disk, network::Network, preload::FakeClock};
 pub(crate) use self::{
-    network::{no_namespaces, no_netem},
+    network::{Weather, no_filters, no_namespaces},
     node::Node,
     worker::Worker,
 };
@@ -51,8 +51,14 @@ pub(crate) struct Shape {
     pub(crate) clocks: bool,
     /// The size of the disk that the store has for itself.
     pub(crate) disk_mib: Option<u32>,
+    /// Whether the nodes are of the program whose store and actors break when told.
+    pub(crate) faulty: bool,
+    /// Whether the nodes' syncs can be made to fail.
+    pub(crate) failing_syncs: bool,
     /// Whether each node has a network namespace of its own.
     pub(crate) network: bool,
+    /// Whether packets can be lost and delayed there.
+    pub(crate) filters: bool,
     pub(crate) lease: Duration,
 }
 
@@ -65,6 +71,8 @@ pub(crate) struct Topology {
     pub(crate) network: Option<Network>,
     pub(crate) disk: Option<Disk>,
     access: Access,
+    /// The program that the nodes are of.
+    program: PathBuf,
     shape: Shape,
     folder: TempDir,
 }
@@ -76,14 +84,17 @@ impl Topology {
     /// When a step fails, with what the process said.
     pub(crate) async fn start(shape: Shape) -> anyhow::Result<Self> {
         let binary = aesp_binary()?;
+        let program = match shape.faulty {
+            true => faulty_binary()?,
+            false => binary.clone(),
+        };
         let folder = tempfile::Builder::new().prefix("aesp-chaos-").tempdir()?;
         let network = match shape.network {
             true => Some(block_in_place(|| Network::up(shape.nodes))?),
             false => None,
         };
         let made = setup::initialise(&binary, folder.path(), &shape, network.as_ref()).await?;
-        let access =
-            Access { endpoints: Vec::new(), ca: made.ca, api_key: made.api_key, binary: binary.clone() };
+        let access = Access { endpoints: Vec::new(), ca: made.ca, api_key: made.api_key, binary };
         let mut topology = Self {
             nodes: made.nodes,
             workers: Vec::new(),
@@ -91,11 +102,12 @@ impl Topology {
             network,
             disk: made.disk,
             access,
+            program,
             shape,
             folder,
         };
         for node in &mut topology.nodes {
-            node.start(&binary).await?;
+            node.start(&topology.program).await?;
         }
         let endpoint = |node: &Node| -> anyhow::Result<Endpoint> {
             let address = node.grpc();
@@ -106,6 +118,10 @@ impl Topology {
         };
         topology.access.endpoints = topology.nodes.iter().map(endpoint).collect::<anyhow::Result<_>>()?;
         Ok(topology)
+    }
+
+    pub(crate) fn shape(&self) -> &Shape {
+        &self.shape
     }
 
     pub(crate) fn access(&self) -> &Access {
@@ -171,7 +187,7 @@ impl Topology {
     pub(crate) async fn raise(&mut self, node: usize) -> anyhow::Result<()> {
         let node = &mut self.nodes[node];
         if node.is_down() {
-            node.start(&self.access.binary).await?;
+            node.start(&self.program).await?;
         }
         Ok(())
     }
@@ -183,6 +199,10 @@ impl Topology {
     pub(crate) async fn heal(&mut self) -> anyhow::Result<()> {
         if let Some(network) = &mut self.network {
             block_in_place(|| network.mend())?;
+            network.better().await?;
+        }
+        for node in &mut self.nodes {
+            block_in_place(|| node.mend())?;
         }
         for clock in &self.clocks {
             clock.step(0)?;
@@ -296,8 +316,18 @@ pub(crate) fn no_disk() -> Option<String> {
 
 /// Tells why syncs can't be made to fail, if so.
 pub(crate) fn no_failing_syncs() -> Option<String> {
-    let missing = preload::failing_syncs(1).is_none();
+    let missing = preload::Syncs::find(PathBuf::new()).is_none();
     missing.then(|| "there is no libfiu: run scripts/install-fault-tools".to_owned())
+}
+
+/// Tells why stores and actors can't be made to break, if so.
+pub(crate) fn no_orders() -> Option<String> {
+    faulty_binary().err().map(|error| format!("{error:#}"))
+}
+
+/// The node that breaks when told.
+fn faulty_binary() -> anyhow::Result<PathBuf> {
+    program_beside("aesp-faulty", "cargo build -p aesp-chaos-tests --bins")
 }
 
 /// Tells why clocks can't be set, if so.

@@ -1,15 +1,23 @@
 //! Nodes in network namespaces of their own, on one bridge, so that links between them can be cut.
 
 use std::{
+    env::current_exe,
     net::{IpAddr, Ipv4Addr},
+    path::Path,
     process::{Command, id},
 };
 
+use aesp_tests::Process;
 use anyhow::{Context, ensure};
+use tokio::task::block_in_place;
+
+use crate::delay::READY;
 
 /// Where frames go that shall not arrive: an address that nobody has.
 const NOWHERE: &str = "02:00:00:00:de:ad";
 const DEVICE: &str = "eth0";
+/// The packet queue of each namespace.
+const QUEUE: &str = "7";
 
 /// A bridge on this machine with a namespace for each node. Needs root and iproute2. Taken down when dropped.
 pub(crate) struct Network {
@@ -18,6 +26,8 @@ pub(crate) struct Network {
     namespaces: Vec<String>,
     /// The links that are cut.
     cut: Vec<(usize, usize)>,
+    /// What delays packets, one in each namespace, while links are bad.
+    delayers: Vec<Process>,
 }
 
 impl Network {
@@ -29,8 +39,13 @@ impl Network {
         // Two runs on one machine must not meet.
         let tag = id() % 10_000;
         let subnet = u8::try_from(id() % 200).unwrap_or(0) + 20;
-        let mut network =
-            Self { bridge: format!("chaos{tag}"), subnet, namespaces: Vec::new(), cut: Vec::new() };
+        let mut network = Self {
+            bridge: format!("chaos{tag}"),
+            subnet,
+            namespaces: Vec::new(),
+            cut: Vec::new(),
+            delayers: Vec::new(),
+        };
         let bridge = network.bridge.clone();
         ip(&["link", "add", &bridge, "type", "bridge"])?;
         ip(&["addr", "add", &format!("{}/24", network.address(None)), "dev", &bridge])?;
@@ -98,15 +113,29 @@ impl Network {
         Ok(())
     }
 
-    /// Delays and loses what every node sends.
+    /// Delays, mixes up and loses what arrives at every node, without telling who sent it.
     ///
     /// # Errors
-    /// When the system has no netem.
-    pub(crate) fn worsen(&self, delay_ms: u32, loss_percent: u32) -> anyhow::Result<()> {
-        let (delay, loss) = (format!("{delay_ms}ms"), format!("{loss_percent}%"));
-        for namespace in &self.namespaces {
-            let netem = ["qdisc", "replace", "dev", DEVICE, "root", "netem", "delay", &delay, "loss", &loss];
-            run("tc", &[&["-n", namespace.as_str()][..], &netem[..]].concat())?;
+    /// When the system refuses.
+    pub(crate) async fn worsen(&mut self, weather: &Weather, log: &Path) -> anyhow::Result<()> {
+        let own = current_exe().context("the place of this program is unknown")?;
+        for (n, namespace) in self.namespaces.iter().enumerate() {
+            let mut command = tokio::process::Command::new("ip");
+            command.args(["netns", "exec", namespace]).arg(&own).args(["delay", "--queue", QUEUE]);
+            for (flag, value) in [
+                ("--least-ms", weather.least_ms),
+                ("--most-ms", weather.most_ms),
+                ("--seed", weather.seed ^ n as u64),
+            ] {
+                command.args([flag, &value.to_string()]);
+            }
+            let mut delayer = Process::start(command, log)?;
+            delayer.line("packets are delayed", |line| (line == READY).then_some(())).await?;
+            self.delayers.push(delayer);
+            block_in_place(|| {
+                let rules = Rules { namespace, loss: f64::from(weather.loss_percent) / 100.0 };
+                rules.set()
+            })?;
         }
         Ok(())
     }
@@ -115,12 +144,53 @@ impl Network {
     ///
     /// # Errors
     /// When the system refuses.
-    pub(crate) fn better(&self) -> anyhow::Result<()> {
-        for namespace in &self.namespaces {
-            run("tc", &["-n", namespace, "qdisc", "del", "dev", DEVICE, "root"])?;
+    pub(crate) async fn better(&mut self) -> anyhow::Result<()> {
+        if self.delayers.is_empty() {
+            return Ok(());
+        }
+        block_in_place(|| {
+            self.namespaces.iter().try_for_each(|namespace| filter(namespace, &["-F", "INPUT"]))
+        })?;
+        for mut delayer in self.delayers.drain(..) {
+            // What it holds back is lost.
+            delayer.kill().await?;
         }
         Ok(())
     }
+}
+
+/// How bad links are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Weather {
+    /// A packet is late by so much at least,
+    pub(crate) least_ms: u64,
+    /// and by so much at most, so that some overtake others.
+    pub(crate) most_ms: u64,
+    pub(crate) loss_percent: u32,
+    pub(crate) seed: u64,
+}
+
+/// What a namespace does to packets that arrive. Where they arrive and not where they leave: a sender would be told.
+struct Rules<'a> {
+    namespace: &'a str,
+    /// The share that is lost, 0 to 1.
+    loss: f64,
+}
+
+impl Rules<'_> {
+    fn set(&self) -> anyhow::Result<()> {
+        let loss = self.loss.to_string();
+        let arriving = ["-A", "INPUT", "-i", DEVICE];
+        let lost = ["-m", "statistic", "--mode", "random", "--probability", &loss, "-j", "DROP"];
+        // Past a delayer that has gone.
+        let queued = ["-j", "NFQUEUE", "--queue-num", QUEUE, "--queue-bypass"];
+        filter(self.namespace, &[&arriving[..], &lost[..]].concat())?;
+        filter(self.namespace, &[&arriving[..], &queued[..]].concat())
+    }
+}
+
+fn filter(namespace: &str, rule: &[&str]) -> anyhow::Result<()> {
+    ip(&[&["netns", "exec", namespace, "iptables", "-w"][..], rule].concat())
 }
 
 impl Drop for Network {
@@ -141,14 +211,18 @@ pub(crate) fn no_namespaces() -> Option<String> {
     }
 }
 
-/// Tells why links can't be made worse here, if so.
-pub(crate) fn no_netem() -> Option<String> {
+/// Tells why packets can't be lost and delayed here, if so.
+pub(crate) fn no_filters() -> Option<String> {
     let probe = format!("chaosprobe{}", id() % 10_000);
     let tried = ip(&["netns", "add", &probe]).and_then(|()| {
-        let tried = run("tc", &["-n", &probe, "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms"]);
+        let tried = Rules { namespace: &probe, loss: 0.5 }.set();
         ip(&["netns", "del", &probe]).and(tried)
     });
-    tried.err().map(|error| format!("no netem: {error:#}; needs the kernel module sch_netem"))
+    tried.err().map(|error| {
+        format!(
+            "packets can't be filtered: {error:#}; needs iptables and the kernel's xt_statistic and NFQUEUE"
+        )
+    })
 }
 
 fn ip(arguments: &[&str]) -> anyhow::Result<()> {

@@ -15,7 +15,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::preload::Variables;
+use super::preload::{Syncs, Variables};
+use crate::faulty::Orders;
 
 /// How often a node that does not come up is started again, as its supervisor would.
 const STARTS: u32 = 5;
@@ -33,6 +34,10 @@ pub(crate) struct Node {
     /// What the command is put behind.
     pub(super) prefix: Vec<String>,
     pub(super) variables: Variables,
+    /// Where a node of the program that breaks finds what it is to break.
+    pub(super) orders: Option<PathBuf>,
+    /// What makes its syncs fail.
+    pub(super) syncs: Option<Syncs>,
     pub(super) log: PathBuf,
     pub(super) process: Option<Process>,
 }
@@ -42,9 +47,59 @@ impl Node {
         &self.name
     }
 
-    /// Gives it these variables from its next start on; returns those that it had.
-    pub(crate) fn load(&mut self, variables: Variables) -> Variables {
-        std::mem::replace(&mut self.variables, variables)
+    /// Tells it what to break from now on.
+    ///
+    /// # Errors
+    /// When it is not of the program that can.
+    pub(crate) fn order(&self, orders: &Orders) -> anyhow::Result<()> {
+        let file = self.orders.as_ref().with_context(|| format!("{} takes no orders", self.name))?;
+        Ok(orders.write(file)?)
+    }
+
+    /// Has so many of its syncs fail, in percent. Those of a node that is down are sound when it comes back.
+    ///
+    /// # Errors
+    /// When it does not listen.
+    pub(crate) fn fail_syncs(&mut self, percent: u32) -> anyhow::Result<()> {
+        let syncs = self.syncs.as_ref().context("its syncs can't be made to fail")?;
+        let Some(process) = &mut self.process else { return Ok(()) };
+        if process.has_ended() { Ok(()) } else { syncs.fail(process.id(), percent) }
+    }
+
+    /// Undoes what [`Node::order`] and [`Node::fail_syncs`] did.
+    ///
+    /// # Errors
+    /// When it can't be told.
+    pub(super) fn mend(&mut self) -> anyhow::Result<()> {
+        if self.orders.is_some() {
+            self.order(&Orders::default())?;
+        }
+        if self.syncs.is_some() {
+            self.fail_syncs(0)?;
+        }
+        Ok(())
+    }
+
+    /// Tells whether its process, while there is one or since it ended by itself, said so in its log.
+    pub(crate) fn has_said(&self, words: &str) -> bool {
+        self.process.as_ref().is_some_and(|process| process.log().iter().any(|line| line.contains(words)))
+    }
+
+    /// Returns the sum of its counters whose line begins so.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub(crate) async fn counter(&self, begins: &str) -> anyhow::Result<f64> {
+        let ask = async {
+            let mut probe = TcpStream::connect(self.addresses[2]).await?;
+            probe.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
+            let mut answer = String::new();
+            probe.read_to_string(&mut answer).await?;
+            Ok::<_, io::Error>(answer)
+        };
+        let answer = timeout(PROBE, ask).await.with_context(|| format!("{} shows nothing", self.name))??;
+        let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+        Ok(answer.lines().filter(|line| line.starts_with(begins)).filter_map(value).sum())
     }
 
     pub(super) fn grpc(&self) -> SocketAddr {

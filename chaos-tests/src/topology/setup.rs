@@ -9,7 +9,7 @@ use aesp_tests::{
     Certificate,
     command::{issued, json_of, text},
 };
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use tokio::{process::Command, task::block_in_place};
 
 use super::{
@@ -17,9 +17,11 @@ use super::{
     config::{Base, Listens, Membership},
     disk::Disk,
     network::Network,
+    no_failing_syncs,
     node::Node,
-    preload::FakeClock,
+    preload::{FakeClock, Syncs, joined},
 };
+use crate::faulty::ORDERS;
 
 /// How long a node that ends in order waits for its calls, which take milliseconds.
 const DRAIN_SECONDS: i64 = 5;
@@ -74,11 +76,24 @@ pub(super) async fn initialise(
         configurations(binary, folder, shape, network, &base).await?.into_iter().enumerate()
     {
         let name = format!("node-{}", n + 1);
+        let orders = shape.faulty.then(|| folder.join(format!("orders-{name}.json")));
+        let syncs = match shape.failing_syncs {
+            true => Some(
+                Syncs::find(folder.join(format!("fiu-{name}")))
+                    .context(no_failing_syncs().unwrap_or_default())?,
+            ),
+            false => None,
+        };
+        let told = orders.iter().map(|file| (ORDERS.to_owned(), file.display().to_string()));
+        let clock = clocks.get(n).map(FakeClock::variables).unwrap_or_default();
+        let variables = joined(clock.into_iter().chain(syncs.iter().flat_map(Syncs::variables)).chain(told));
         nodes.push(Node {
             config,
             addresses,
             prefix: network.map(|network| network.prefix(n)).unwrap_or_default(),
-            variables: clocks.get(n).map(FakeClock::variables).unwrap_or_default(),
+            variables,
+            orders,
+            syncs,
             log: folder.join(format!("{name}.log")),
             name,
             process: None,

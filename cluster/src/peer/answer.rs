@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::Stream;
 use tokio::sync::mpsc;
 
-use super::{PeerError, link::Link};
+use super::{PeerError, link::Link, state::part_cost};
 
 /// What a link delivers to a caller.
 #[derive(Debug)]
@@ -52,8 +52,7 @@ impl Answer {
     }
 
     fn account(&mut self, part: &Bytes) {
-        // A part above the window took all of it, and nothing more.
-        self.taken += u32::try_from(part.len()).unwrap_or(u32::MAX).min(self.window);
+        self.taken += part_cost(part.len(), self.window);
         if self.taken >= self.window.div_ceil(2) {
             self.link.credit(self.id, self.taken);
             self.taken = 0;

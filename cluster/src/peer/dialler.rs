@@ -5,7 +5,7 @@ use futures::StreamExt;
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tonic::{Streaming, transport::Endpoint};
+use tonic::{Status, Streaming, transport::Endpoint};
 use tower::service_fn;
 
 use super::{
@@ -66,8 +66,10 @@ impl Dialler {
                 Err(reason) => {
                     tracing::debug!(peer = %self.peer.incarnation, endpoint = self.peer.endpoint, reason, "peer not reached");
                     // Somebody else is where a node of the cluster should be.
-                    if matches!(reason, "wrong_kind" | "wrong_node" | "unknown_authority" | "no_certificate")
-                    {
+                    if matches!(
+                        reason,
+                        "wrong_kind" | "wrong_node" | "unknown_authority" | "no_certificate" | "other_store"
+                    ) {
                         inner.refusals.note(reason, None);
                     }
                 }
@@ -103,11 +105,16 @@ impl Dialler {
         let mut client =
             PeerServiceClient::new(channel).max_decoding_message_size(limit).max_encoding_message_size(limit);
         let mut inbound =
-            client.link(Outbound(link.clone())).await.map_err(|_| "refused_by_peer")?.into_inner();
+            client.link(Outbound(link.clone())).await.map_err(|status| refused(&status))?.into_inner();
         let first = inbound.next().await.and_then(Result::ok);
         let mut first = first.ok_or("refused_by_peer")?;
         let answer = greeting(&mut first).ok_or("no_hello")?;
-        options.accepts(&answer, peer, attempt)?;
+        link.agree(options.accepts(&answer, &self.peer, attempt)?);
         Ok(Greeted { link, first, inbound, identity })
     }
+}
+
+/// Returns why the peer refused the link, as a constant: that it finds another store here concerns this node, too.
+fn refused(status: &Status) -> &'static str {
+    if status.message() == "other_store" { "other_store" } else { "refused_by_peer" }
 }

@@ -12,10 +12,16 @@ impl Options {
             newest_protocol: *self.protocols.end(),
             attempt,
             recipient: to.0,
+            birth: self.birth_in(*self.protocols.end()),
         }
     }
 
-    /// Returns how this node answers a greeting, in the protocol that both speak best.
+    /// An older protocol says nothing of it.
+    fn birth_in(&self, protocol: u32) -> String {
+        if protocol >= version::PROVES_STORE { self.birth.clone() } else { String::new() }
+    }
+
+    /// Returns how this node answers a greeting, in the protocol that both speak best, which stands there twice.
     ///
     /// # Errors
     /// A constant reason.
@@ -30,6 +36,7 @@ impl Options {
         Ok(PeerHello {
             oldest_protocol: protocol,
             newest_protocol: protocol,
+            birth: self.birth_in(protocol),
             ..self.hello(Incarnation(hello.incarnation), hello.attempt)
         })
     }
@@ -38,20 +45,16 @@ impl Options {
     ///
     /// # Errors
     /// A constant reason.
-    pub(super) fn accepts(
-        &self,
-        answer: &PeerHello,
-        peer: Incarnation,
-        attempt: u64,
-    ) -> Result<u32, &'static str> {
+    pub(super) fn accepts(&self, answer: &PeerHello, peer: &Peer, attempt: u64) -> Result<u32, &'static str> {
         self.check(answer)?;
         let protocol = answer.newest_protocol;
-        if answer.incarnation != peer.0 || answer.attempt != attempt {
+        if answer.incarnation != peer.incarnation.0 || answer.attempt != attempt {
             return Err("wrong_incarnation");
         }
         if answer.oldest_protocol != protocol || !self.protocols.contains(&protocol) {
             return Err("protocol");
         }
+        same_store(protocol, peer, &answer.birth)?;
         Ok(protocol)
     }
 
@@ -64,6 +67,17 @@ impl Options {
         }
         Ok(())
     }
+}
+
+/// Checks that a peer which says this has written the row that this node finds in its own store.
+///
+/// # Errors
+/// `other_store` if it uses another one, such as a copy.
+pub(super) fn same_store(protocol: u32, peer: &Peer, birth: &str) -> Result<(), &'static str> {
+    if protocol < version::PROVES_STORE || (!birth.is_empty() && peer.birth == birth) {
+        return Ok(());
+    }
+    Err("other_store")
 }
 
 /// Returns whether the node's row and its certificate say the same: that is what proves an incarnation.

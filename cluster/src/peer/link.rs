@@ -1,7 +1,7 @@
 use std::{
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
     task::{Context, Poll},
 };
 
@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Answer, Metrics, NotSent, Options, PeerService, Topic,
     answer::Event,
-    state::{Received, State},
+    state::{Received, State, part_cost},
 };
 
 /// One link to one incarnation, from the first hello to its end.
@@ -33,6 +33,8 @@ pub(super) struct Link {
     pub(super) peer: Incarnation,
     /// The dialler's number of it.
     pub(super) attempt: u64,
+    /// What both sides speak, once they have greeted.
+    protocol: OnceLock<u32>,
     options: Arc<Options>,
     metrics: Metrics,
     state: Mutex<State<Caller, Serving>>,
@@ -67,6 +69,7 @@ impl Link {
         Arc::new(Self {
             peer,
             attempt,
+            protocol: OnceLock::new(),
             metrics,
             state: Mutex::new(state),
             transport: AtomicWaker::new(),
@@ -75,6 +78,16 @@ impl Link {
             closing: CancellationToken::new(),
             ended: CancellationToken::new(),
         })
+    }
+
+    /// Notes what both sides speak; the first word counts.
+    pub(super) fn agree(&self, protocol: u32) {
+        self.protocol.get_or_init(|| protocol);
+    }
+
+    /// Returns what both sides speak; none before they have greeted.
+    pub(super) fn protocol(&self) -> Option<u32> {
+        self.protocol.get().copied()
     }
 
     pub(super) fn request(self: &Arc<Self>, topic: Topic, payload: Bytes) -> Result<Answer, NotSent> {
@@ -218,7 +231,7 @@ impl Link {
             };
             let size = u32::try_from(payload.len()).unwrap_or(u32::MAX);
             // Closed with the link, and then nobody wants an end either.
-            credit.acquire_many(size.min(window)).await.ok()?.forget();
+            credit.acquire_many(part_cost(payload.len(), window)).await.ok()?.forget();
             let most = u32::try_from(self.options.limits.queue_bytes).unwrap_or(u32::MAX);
             self.room.acquire_many(size.min(most)).await.ok()?.forget();
             if !self.lock().part(id, payload) {

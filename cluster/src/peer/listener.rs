@@ -17,8 +17,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
 use super::{
-    Options, Peers,
-    hello::proves,
+    Options, Peer, Peers,
+    hello::{proves, same_store},
     identity::Identity,
     link::{Link, Outbound, greeting},
     secured::{self, ConnectionInfo, Secured},
@@ -139,24 +139,26 @@ impl Peers {
         let mut first = inbound.next().await.and_then(Result::ok).ok_or("no_hello")?;
         let hello: PeerHello = greeting(&mut first).ok_or("no_hello")?;
         let answer = self.0.options.answer(&hello)?;
-        let peer = Incarnation(hello.incarnation);
-        self.introduced(peer, &identity.name).await?;
+        let (peer, protocol) = (Incarnation(hello.incarnation), answer.newest_protocol);
+        let known = self.introduced(peer, &identity.name).await?;
+        same_store(protocol, &known, &hello.birth)?;
         // The connection may be older than the lists that are in force.
         if let Some(reason) = self.0.tls.as_ref().and_then(|tls| tls.load().refusal(&identity.chain)) {
             return Err(reason);
         }
         let link = Link::new(peer, hello.attempt, self.0.options.clone(), self.0.metrics.clone(), answer);
+        link.agree(protocol);
         Ok((link, first, inbound))
     }
 
     /// Waits until the store tells of the incarnation, and checks that it belongs to the node that the certificate names.
-    async fn introduced(&self, peer: Incarnation, name: &str) -> Result<(), &'static str> {
+    async fn introduced(&self, peer: Incarnation, name: &str) -> Result<Peer, &'static str> {
         let mut nodes = self.0.nodes.clone();
         let known = nodes.wait_for(|nodes| nodes.iter().any(|node| node.incarnation == peer));
         let nodes = timeout(self.0.options.timing.introduction, known).await;
         let nodes = nodes.map_err(|_| "unknown_incarnation")?.map_err(|_| "unknown_incarnation")?;
-        let proven = nodes.iter().any(|node| node.incarnation == peer && proves(node, name));
-        if proven { Ok(()) } else { Err("wrong_incarnation") }
+        let proven = nodes.iter().find(|node| node.incarnation == peer && proves(node, name));
+        proven.cloned().ok_or("wrong_incarnation")
     }
 
     fn refuse(&self, reason: &'static str, remote: Option<SocketAddr>) {

@@ -31,4 +31,4 @@ pub use peers::{Context, Peers};
 pub use service::PeerService;
 pub use tls::{LiveTls, Tls};
 pub use topic::Topic;
-pub use version::spoken as spoken_protocols;
+pub use version::{held_down as protocols_held_down, spoken as spoken_protocols};

@@ -13,6 +13,8 @@ pub struct Peer {
     pub name: String,
     /// Host and port of its peer listener.
     pub endpoint: String,
+    /// What it wrote into its row when it joined; empty for a release that speaks protocol 1 only.
+    pub birth: String,
 }
 
 /// How a node takes part in peer links.
@@ -30,6 +32,9 @@ pub struct Options {
     pub timing: Timing,
     /// Protocol numbers that this node speaks.
     pub protocols: RangeInclusive<u32>,
+    /// What this node wrote into its row when it joined, see [`Cluster::birth`](crate::Cluster::birth). While it is empty, links
+    /// of protocol 2 and above are refused.
+    pub birth: String,
 }
 
 impl Options {
@@ -43,6 +48,7 @@ impl Options {
             limits: Limits::default(),
             timing: Timing::default(),
             protocols: version::spoken(),
+            birth: String::new(),
         }
     }
 }

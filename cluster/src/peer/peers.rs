@@ -1,5 +1,5 @@
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -139,6 +139,13 @@ impl Peers {
     #[must_use]
     pub fn connected(&self) -> watch::Receiver<Arc<[Incarnation]>> {
         self.0.registry.connected()
+    }
+
+    /// Returns the protocol of each open link.
+    #[must_use]
+    pub fn spoken(&self) -> BTreeMap<Incarnation, u32> {
+        let links = self.0.registry.all();
+        links.iter().filter_map(|link| Some((link.peer, link.protocol()?))).collect()
     }
 
     /// Ends all links and the listener, and returns when the service has heard of it.

@@ -37,7 +37,13 @@ impl Peers {
         inbound: impl Stream<Item = Result<PeerBatch, Status>> + Unpin,
         identity: Identity,
     ) -> &'static str {
-        tracing::info!(peer = %link.peer, name = identity.name, attempt = link.attempt, "peer link up");
+        tracing::info!(
+            peer = %link.peer,
+            name = identity.name,
+            attempt = link.attempt,
+            protocol = link.protocol(),
+            "peer link up"
+        );
         // A panic of the service must not leave a link that nobody reads.
         let carried = AssertUnwindSafe(self.read(&link, first, inbound, &identity)).catch_unwind().await;
         let reason = carried.unwrap_or("panic");
@@ -67,7 +73,7 @@ impl Peers {
         let mut sequence = 0;
         self.0.service.up(link.peer);
         if let Err(violation) = link.received(first, &self.0.service) {
-            return violation;
+            return self.violated(violation);
         }
         loop {
             tokio::select! {
@@ -76,7 +82,7 @@ impl Peers {
                 batch = inbound.next() => match batch {
                     Some(Ok(batch)) => {
                         if let Err(violation) = link.received(batch, &self.0.service) {
-                            return violation;
+                            return self.violated(violation);
                         }
                     }
                     Some(Err(_)) => return "broken",
@@ -100,6 +106,12 @@ impl Peers {
                 }
             }
         }
+    }
+
+    /// Puts on record that a node of the cluster does not keep to the protocol.
+    fn violated(&self, violation: &'static str) -> &'static str {
+        self.0.refusals.note(violation, None);
+        violation
     }
 }
 

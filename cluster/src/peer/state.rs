@@ -39,6 +39,8 @@ pub(super) struct State<C, S> {
 struct Calling<C> {
     caller: C,
     window: u32,
+    /// How much the other side may still send, in bytes.
+    left: u64,
     /// Whether the transport has taken the request: from then on the other side may have acted on it.
     sent: bool,
 }
@@ -99,7 +101,7 @@ impl<C: Clone, S> State<C, S> {
         self.reserved_bytes += window as usize;
         self.last_id += 1;
         let id = self.last_id;
-        self.callers.insert(id, Calling { caller, window, sent: false });
+        self.callers.insert(id, Calling { caller, window, left: window.into(), sent: false });
         self.push(Frame::Request(PeerRequest { id, topic: topic.number(), payload, window }));
         Ok((id, window))
     }
@@ -133,7 +135,10 @@ impl<C: Clone, S> State<C, S> {
 
     /// Lets the other side send more of an answer.
     pub(super) fn credit(&mut self, id: u64, bytes: u32) {
-        if self.callers.contains_key(&id) && !self.closed {
+        if let Some(calling) = self.callers.get_mut(&id)
+            && !self.closed
+        {
+            calling.left = calling.left.saturating_add(bytes.into());
             self.push(Frame::Credit(PeerCredit { id, bytes }));
         }
     }
@@ -185,8 +190,15 @@ impl<C: Clone, S> State<C, S> {
             Frame::Request(PeerRequest { id, topic, payload, window }) => {
                 self.requested(id, topic, payload, window)
             }
-            Frame::Part(PeerPart { id, payload }) => match self.callers.get(&id) {
-                Some(calling) => Received::Part(calling.caller.clone(), payload),
+            Frame::Part(PeerPart { id, payload }) => match self.callers.get_mut(&id) {
+                Some(calling) => {
+                    // INVARIANT: what waits for a slow caller is bounded by its window, whatever the other side does.
+                    match calling.left.checked_sub(part_cost(payload.len(), calling.window).into()) {
+                        Some(left) => calling.left = left,
+                        None => return Received::Violation("window_overrun"),
+                    }
+                    Received::Part(calling.caller.clone(), payload)
+                }
                 // Withdrawn; the cancellation is on its way.
                 None => Received::Nothing,
             },
@@ -300,6 +312,12 @@ impl<C: Clone, S> State<C, S> {
         self.queued_bytes += size_of(&frame);
         self.queue.push_back(frame);
     }
+}
+
+/// Returns what a part takes of its window: its length, at least a byte, because an empty one takes room, too, and at most all
+/// of the window.
+pub(super) fn part_cost(length: usize, window: u32) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX).clamp(1, window.max(1))
 }
 
 fn ended(error: Option<aesp_proto::v1::EnterpriseError>, not_taken: bool) -> Result<(), PeerError> {

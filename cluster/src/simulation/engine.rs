@@ -1,4 +1,10 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use aesp_proto::Entropy;
 use aesp_storage::{Commit, Engine, Error, KeyProvider, MemoryEngine, Snapshot, Versionstamp, Watch};
@@ -23,11 +29,13 @@ pub(super) struct SimEngine {
     pub(super) way: watch::Sender<Way>,
     /// Whether commits are slow, refused for nothing or of unknown outcome now and then.
     pub(super) rough: watch::Sender<bool>,
+    /// How many snapshots were asked for.
+    pub(super) snapshots: Arc<AtomicUsize>,
 }
 
 impl SimEngine {
     pub(super) fn new(base: Arc<MemoryEngine>, entropy: Entropy, rough: watch::Sender<bool>) -> Self {
-        Self { base, entropy, way: watch::Sender::new(Way::Open), rough }
+        Self { base, entropy, way: watch::Sender::new(Way::Open), rough, snapshots: Arc::default() }
     }
 
     async fn pass(&self) -> Result<(), Error> {
@@ -48,6 +56,7 @@ impl SimEngine {
 #[async_trait]
 impl Engine for SimEngine {
     async fn snapshot(&self) -> Result<Box<dyn Snapshot>, Error> {
+        self.snapshots.fetch_add(1, Ordering::SeqCst);
         self.pass().await?;
         let snapshot = self.base.snapshot().await?;
         sleep(self.micros(3_000)).await;

@@ -98,6 +98,11 @@ impl Model {
         state.tally.barriers += 1;
     }
 
+    /// Returns how many barriers have returned.
+    pub(super) fn barriers(&self) -> u64 {
+        self.state.lock().unwrap().tally.barriers
+    }
+
     pub(super) fn begin_write(&self, shard: ShardId) {
         self.state.lock().unwrap().written.entry(shard).or_default().open += 1;
     }

@@ -164,4 +164,9 @@ impl Wire for SimWire {
         };
         state.ports.iter().filter(|(_, port)| linked(&port.name)).map(|(node, _)| *node).collect()
     }
+
+    fn spoken(&self) -> BTreeMap<Incarnation, u32> {
+        let newest = *crate::peer::spoken_protocols().end();
+        self.connected().into_iter().map(|node| (node, newest)).collect()
+    }
 }

@@ -11,7 +11,10 @@ use aesp_proto::{Clock, Entropy, Error, ShardId, Timestamp};
 use aesp_storage::Store;
 use async_trait::async_trait;
 use prometheus::Registry;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use super::{
     engine::{NoKeys, SimEngine},
@@ -157,6 +160,12 @@ async fn live(
     let own = cluster.own();
     common.net.listen(&name, &cluster, gate);
     duties.load_rights().await.map_err(|error| error.to_string())?;
+    // Rights change between their load and the first act, too.
+    let rough = *common.net.rough.borrow();
+    if rough && common.entropy.below(2) == 0 {
+        sleep(Duration::from_millis(common.entropy.below(1_000))).await;
+    }
+    duties.dawdling.subscribe().wait_for(|dawdling| !dawdling).await.ok();
     let wire = SimWire { net: common.net.clone(), name, own };
     duties.ownership.lock().unwrap().replace(cluster.ownership());
     let wire = (!alone).then(|| Arc::new(wire) as Arc<dyn crate::wire::Wire>);
@@ -224,6 +233,10 @@ pub(super) struct SimDuties {
     panics: Panics,
     pub(super) leaving: AtomicUsize,
     pub(super) most_leaving: AtomicUsize,
+    /// How often shards were lost, however many at once.
+    pub(super) losses: AtomicUsize,
+    /// The node waits with its rights loaded before it serves.
+    pub(super) dawdling: watch::Sender<bool>,
     /// Rights can't be applied.
     pub(super) stuck: AtomicBool,
     /// Applying rights panics.
@@ -241,6 +254,8 @@ impl SimDuties {
             busy: Mutex::default(),
             leaving: AtomicUsize::new(0),
             most_leaving: AtomicUsize::new(0),
+            losses: AtomicUsize::new(0),
+            dawdling: watch::Sender::new(false),
             stuck: AtomicBool::new(false),
             broken: AtomicBool::new(false),
         }
@@ -323,8 +338,11 @@ impl Duties for SimDuties {
         self.end(shard);
     }
 
-    fn lose(&self, shard: ShardId) {
-        self.check(self.held(shard) != Held::Yes, || format!("lost shard {shard} is held"));
+    fn lose(&self, shards: &[ShardId]) {
+        self.losses.fetch_add(1, Ordering::SeqCst);
+        for shard in shards {
+            self.check(self.held(*shard) != Held::Yes, || format!("lost shard {shard} is held"));
+        }
     }
 
     fn load(&self) -> Load {

@@ -6,6 +6,7 @@ use std::{
 
 use aesp_proto::{Entropy, Incarnation, ShardId, SystemClock, TenantId};
 use aesp_storage::{Kind, Store, row_key};
+use futures::future::join_all;
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{
     Changed, Cluster, Context, Duties, Held, Load, MemberState, Metrics, Notice, ObserveNotices, Options,
-    RemoveError,
+    RemoveError, look::View,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -105,11 +106,14 @@ async fn a_joining_node_takes_its_share_bit_by_bit_and_a_leaving_one_gives_all()
 async fn an_outage_of_the_store_kills_nobody() {
     let world = healthy(&["a", "b", "c"]).await;
     let lives: Vec<_> = ["a", "b", "c"].map(|name| world.own(name)).into();
+    let losses = || ["a", "b", "c"].map(|name| world.process(name).duties.losses.load(Ordering::SeqCst));
+    let before = losses();
     for name in ["a", "b", "c"] {
         world.cut_store(name, Way::Silent, 10 * SECOND);
     }
     tokio::time::sleep(9 * SECOND).await;
     assert!(["a", "b", "c"].iter().all(|name| held(&world, name) == 0), "nobody acts without a lease");
+    assert_eq!(losses(), before.map(|losses| losses + 1), "all shards of a node are lost at once");
     assert!(world.cluster("a").ready().is_err());
     world.until("all go on", async |world| world.rests(&["a", "b", "c"]).await).await;
     assert_eq!(lives, ["a", "b", "c"].map(|name| world.own(name)), "in the same lives");
@@ -156,6 +160,53 @@ async fn barriers_return_whatever_is_cut() {
     world.cut_store("a", Way::Refused, SECOND);
     assert!(cluster.barrier().await.is_err());
     assert!(world.finish().notices["node_unreachable"] >= 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn barriers_that_wait_look_at_the_store_together() {
+    const BARRIERS: usize = 50;
+    let world = healthy(&["a", "b", "c"]).await;
+    let bump = world.truth.run(|tx| Box::pin(async move { tx.bump_revision(TenantId::PLATFORM).await }));
+    world.cut_store("c", Way::Silent, 60 * SECOND);
+    world.process("c").duties.stuck.store(true, Ordering::SeqCst);
+    bump.await.unwrap();
+    let (a, begun) = (world.cluster("a"), Instant::now());
+    let snapshots = || world.process("a").engine.snapshots.load(Ordering::SeqCst);
+    let before = snapshots();
+    let passed = join_all((0..BARRIERS).map(|_| a.barrier())).await;
+    assert!(passed.iter().all(Result::is_ok), "{passed:?}");
+    assert!(begun.elapsed() > LEASE, "they waited for the death of c: {:?}", begun.elapsed());
+    // Each looks once by itself; from then on all look together, some times a lease.
+    let looked = snapshots() - before;
+    assert!(looked < 3 * BARRIERS, "{BARRIERS} barriers took {looked} snapshots");
+    world.finish();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_acts_on_nothing_before_what_was_revoked_while_it_joined_is_applied() {
+    let mut world = healthy(&["a", "b"]).await;
+    world.start("c");
+    let duties = Arc::clone(&world.process("c").duties);
+    duties.dawdling.send_replace(true);
+    duties.stuck.store(true, Ordering::SeqCst);
+    let loaded = async |_: &World| !duties.rights.lock().unwrap().is_empty();
+    world.until("c has loaded its rights", loaded).await;
+    // Nobody waits for a node that is joining.
+    world.revoke("a", 0);
+    world.until("the barrier returns", async |world| world.common.model.barriers() == 1).await;
+    duties.dawdling.send_replace(false);
+    world
+        .until("c's row says that it serves", async |world| {
+            let view = View::take(&world.truth).await.unwrap();
+            view.rows().any(|(_, row)| row.name == "c" && row.state == MemberState::Serving)
+        })
+        .await;
+    tokio::time::sleep(LEASE / 2).await;
+    world.check();
+    assert!(!world.cluster("c").lease().is_held(), "it may act on what was revoked");
+    duties.stuck.store(false, Ordering::SeqCst);
+    world.until("c takes part", async |world| world.rests(&["a", "b", "c"]).await).await;
+    world.finish();
 }
 
 #[tokio::test(start_paused = true)]
@@ -324,7 +375,7 @@ async fn the_machine_s_own_clock_will_do() {
         }
         async fn arrive(&self, _: ShardId) {}
         async fn hand_over(&self, _: ShardId, _: Duration) {}
-        fn lose(&self, _: ShardId) {}
+        fn lose(&self, _: &[ShardId]) {}
         fn load(&self) -> Load {
             Load { sessions: 3, calls: 1 }
         }

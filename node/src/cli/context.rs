@@ -10,6 +10,7 @@ use super::{
     failure::Failure,
     profile::Profile,
 };
+use crate::Build;
 
 const USUAL_ENDPOINT: &str = "https://localhost:9443";
 const USUAL_CA: &str = "aesp-data/pki/ca.pem";
@@ -49,6 +50,7 @@ pub(crate) struct Global {
 /// What a command works with.
 pub(crate) struct Context {
     pub(crate) console: Console,
+    pub(crate) build: Build,
     pub(crate) config: Option<PathBuf>,
     pub(crate) profile_path: Option<PathBuf>,
     /// Flags and variables over the remembered profile.
@@ -56,7 +58,7 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(global: Global) -> Result<Self, Failure> {
+    pub(crate) fn new(global: Global, build: Build) -> Result<Self, Failure> {
         let profile_path = global.profile.or_else(Profile::place);
         let remembered = profile_path.as_deref().map(Profile::read).transpose()?.unwrap_or_default();
         let profile = Profile {
@@ -67,7 +69,8 @@ impl Context {
             client_key: global.client_key.or(remembered.client_key),
             tenant: global.tenant.or(remembered.tenant),
         };
-        Ok(Self { console: Console { format: global.output }, config: global.config, profile_path, profile })
+        let console = Console { format: global.output };
+        Ok(Self { console, build, config: global.config, profile_path, profile })
     }
 
     /// Returns the tenant that was named, or nothing for the caller's own.

@@ -122,7 +122,21 @@ fn store_remedy(error: &aesp_storage::Error) -> String {
             "name in keys.master_key_file the file that aesp init made, mode 0600".into()
         }
         Store::Full => "make room on the store's disk, or raise store.map_size_gib".into(),
+        // The text of what can't be reached ends with what to do.
+        Store::Unavailable(reason) if reason.contains("FoundationDB") => {
+            "do what the message says; docs/foundationdb.md explains each setting of store.fdb".into()
+        }
         _ => "check store.path, and that nothing else holds the store: aesp config show".into(),
+    }
+}
+
+/// What an operator does about a cluster that does not take a node.
+fn join_remedy(error: &aesp_cluster::JoinError) -> String {
+    use aesp_cluster::JoinError as Join;
+    match error {
+        Join::Store(error) => store_remedy(error),
+        Join::ClockSkewed { .. } => "synchronise the clock, then start the node again".into(),
+        _ => "see who uses the store: aesp cluster status; correct node.name, [cluster] or store.path".into(),
     }
 }
 
@@ -134,6 +148,15 @@ impl From<anyhow::Error> for Failure {
                 message: format!("{error:#}"),
                 code: "STORE_UNUSABLE".into(),
                 next,
+                exit: REFUSED,
+            };
+        }
+        if let Some(join) = error.downcast_ref::<aesp_cluster::JoinError>() {
+            let code = join.code().as_str_name().to_owned();
+            return Self {
+                message: format!("{error:#}"),
+                code,
+                next: Some(join_remedy(join)),
                 exit: REFUSED,
             };
         }

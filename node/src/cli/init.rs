@@ -31,6 +31,12 @@ pub(crate) struct Init {
     /// Where other nodes will reach it; makes it the first node of a cluster.
     #[arg(long, value_name = "ADDRESS")]
     listen_peers: Option<SocketAddr>,
+    /// Where the store is: `lmdb:PATH` or `fdb:CLUSTER_FILE`; without it, in the data directory.
+    #[arg(long)]
+    store: Option<String>,
+    /// Any other key of the configuration, as SECTION.KEY=VALUE; may be repeated. Paths are seen from the data directory.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE", value_parser = super::node::assignment)]
+    set: Vec<(String, String)>,
 }
 
 impl Init {
@@ -47,6 +53,8 @@ impl Init {
             https: self.listen_https,
             metrics: self.listen_metrics,
             peers: self.listen_peers,
+            store: self.store.as_deref().map(from_here),
+            set: self.set,
         };
         let made = init::make(&wanted, &SystemClock, &Entropy::from_system()).await?;
         ctx.console.value(&json!({
@@ -62,5 +70,24 @@ impl Init {
             config = made.config.display(),
             ca = made.ca.display(),
         ))
+    }
+}
+
+/// A path on the command line is seen from the working directory, one in the file from the file.
+fn from_here(store: &str) -> String {
+    let Some((engine, path)) = store.split_once(':') else { return store.to_owned() };
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
+    format!("{engine}:{}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_seen_from_the_working_directory() {
+        assert_eq!(from_here("fdb:/etc/foundationdb/fdb.cluster"), "fdb:/etc/foundationdb/fdb.cluster");
+        assert!(from_here("fdb:fdb.cluster").starts_with("fdb:/"));
+        assert_eq!(from_here("memory"), "memory");
     }
 }

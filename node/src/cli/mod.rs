@@ -11,9 +11,11 @@ mod contract;
 mod failure;
 mod file;
 mod init;
+mod join;
 mod login;
 mod node;
 mod page;
+mod pinned;
 mod pki;
 mod policy;
 mod profile;
@@ -30,12 +32,13 @@ mod version;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, error::ErrorKind};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 
 use self::{
     context::{Context, Global},
     failure::Failure,
 };
+use crate::Build;
 
 const USAGE: u8 = 64;
 
@@ -51,7 +54,7 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Serve until told to stop.
+    /// Serve until told to stop; or join a cluster first.
     Node(node::Node),
     /// Make a data directory: store, keys, development certificates, first administrator, configuration.
     Init(init::Init),
@@ -96,10 +99,11 @@ enum Command {
     Version,
 }
 
-/// Runs the command that the process was started with.
+/// Runs the command that the process was started with, as this build does.
 #[must_use]
-pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+pub fn main(build: Build) -> ExitCode {
+    let matches = Cli::command().version(build.version()).try_get_matches();
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             // With the terminal gone there is nobody left to tell.
@@ -115,7 +119,8 @@ pub fn main() -> ExitCode {
         .enable_all()
         .build()
         .map_err(Failure::from)
-        .and_then(|runtime| runtime.block_on(Box::pin(run(cli))));
+        .and_then(|runtime| runtime.block_on(Box::pin(run(cli, build))));
+    aesp_storage::FdbEngine::end();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -125,8 +130,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-async fn run(cli: Cli) -> Result<(), Failure> {
-    let ctx = Context::new(cli.global)?;
+async fn run(cli: Cli, build: Build) -> Result<(), Failure> {
+    let ctx = Context::new(cli.global, build)?;
     match cli.command {
         Command::Node(command) => command.run(&ctx).await,
         Command::Init(command) => command.run(&ctx).await,

@@ -23,8 +23,8 @@ impl aesp_cluster::Duties for Duties {
         self.0.sessions.hand_over(shard, grace).await;
     }
 
-    fn lose(&self, shard: ShardId) {
-        self.0.sessions.lose(shard);
+    fn lose(&self, shards: &[ShardId]) {
+        self.0.sessions.lose(shards);
     }
 
     fn load(&self) -> Load {

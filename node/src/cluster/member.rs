@@ -66,6 +66,8 @@ impl Member {
         let refused: Arc<dyn ObserveRefusals> = witness;
 
         let mut options = peer::Options::new(cluster.own(), cluster.id(), section.trust_domain.as_str());
+        options.birth = cluster.birth().to_owned();
+        options.protocols = peer::protocols_held_down(section.protocol_max);
         options.limits.message_bytes = options.limits.message_bytes.max(message_bytes + ENVELOPE_BYTES);
         let context = peer::Context {
             clock: Arc::clone(&clock),

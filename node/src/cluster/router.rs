@@ -4,6 +4,7 @@ use aesp_cluster::{
 };
 use aesp_proto::{Error, ErrorCode, Incarnation};
 use aesp_runtime::Runtimes;
+use aesp_tenant::Tenants;
 use bytes::Bytes;
 use futures::{
     StreamExt,
@@ -19,6 +20,7 @@ pub(crate) struct Router {
     pub(crate) cluster: Cluster,
     pub(crate) owner: Owner,
     pub(crate) runtimes: Runtimes,
+    pub(crate) tenants: Tenants,
     pub(crate) others: Others,
 }
 
@@ -33,7 +35,11 @@ impl PeerService for Router {
             Topic::Forward => self.owner.asked(from, payload),
             Topic::Changes | Topic::Handover => self.cluster.asked(from, topic, payload),
             Topic::Dispatch => self.runtimes.asked(from, payload),
-            Topic::Runtimes | Topic::Quotas => {
+            Topic::Quotas => {
+                let answer = self.tenants.asked(&payload);
+                stream::once(async move { answer }).boxed()
+            }
+            Topic::Runtimes => {
                 let what = format!("this release answers no requests of the topic {}", topic.name());
                 let error = Error::new(ErrorCode::ServiceUnavailable, what).remedy("upgrade all nodes");
                 stream::once(async { Err(error) }).boxed()
@@ -45,7 +51,8 @@ impl PeerService for Router {
         match topic {
             Topic::Changes | Topic::Handover => self.cluster.told(from, topic, payload),
             Topic::Runtimes => self.runtimes.told(from, payload),
-            Topic::Forward | Topic::Dispatch | Topic::Quotas => {
+            Topic::Quotas => self.tenants.told(from, payload),
+            Topic::Forward | Topic::Dispatch => {
                 debug!(%from, topic = topic.name(), "a peer told something that nobody here hears");
             }
         }

@@ -6,7 +6,7 @@ use aesp_proto::{
     Entropy, Incarnation, TenantId,
     v1::{EventType, Outcome},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
 /// Events that may wait for a store that is away. Refusals come aggregated, and notices are few.
@@ -16,7 +16,14 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Writes what happens to the cluster into the log and into the platform's audit log.
 pub(crate) struct Witness {
     entropy: Entropy,
-    events: mpsc::Sender<Event>,
+    events: mpsc::Sender<Told>,
+}
+
+/// What the task that writes is told.
+enum Told {
+    Event(Box<Event>),
+    /// Answer when everything before this is written.
+    Settle(oneshot::Sender<()>),
 }
 
 impl Witness {
@@ -27,17 +34,34 @@ impl Witness {
         Self { entropy, events }
     }
 
+    /// Returns when everything that was seen so far is in the audit log.
+    pub(crate) async fn settle(&self) {
+        let (settled, done) = oneshot::channel();
+        if self.events.send(Told::Settle(settled)).await.is_ok() {
+            // Ends also when nothing can be written any more.
+            done.await.ok();
+        }
+    }
+
     fn record(&self, event: Event) {
-        if self.events.try_send(event).is_err() {
+        if self.events.try_send(Told::Event(event.into())).is_err() {
             error!("an event of the cluster is not in the audit log: too many wait for the store");
         }
     }
 }
 
-async fn write(recorder: Recorder, mut waiting: mpsc::Receiver<Event>) {
-    while let Some(event) = waiting.recv().await {
+async fn write(recorder: Recorder, mut waiting: mpsc::Receiver<Told>) {
+    while let Some(told) = waiting.recv().await {
+        let event = match told {
+            Told::Event(event) => event,
+            Told::Settle(settled) => {
+                // Whoever asked may have stopped waiting.
+                settled.send(()).ok();
+                continue;
+            }
+        };
         loop {
-            match recorder.append(vec![event.clone()]).await {
+            match recorder.append(vec![(*event).clone()]).await {
                 Ok(()) => break,
                 Err(aesp_audit::Error::Stopped) => return,
                 Err(error) => {
@@ -104,7 +128,9 @@ fn describe(notice: &Notice) -> (Outcome, Vec<(String, String)>) {
         Notice::LeaseLost { for_ever } => (Outcome::Failure, fields(&[("for_ever", for_ever.to_string())])),
         Notice::LeaseRegained => (Outcome::Success, Vec::new()),
         Notice::RowDamaged { what } => (Outcome::Failure, fields(&[("what", what.clone())])),
-        Notice::IdentityContested { name, node } | Notice::NodeUnreachable { node, name } => {
+        Notice::IdentityContested { name, node }
+        | Notice::StoreContested { name, node }
+        | Notice::NodeUnreachable { node, name } => {
             (Outcome::Failure, fields(&[("node", node.0.to_string()), ("name", name.clone())]))
         }
         // A notice of a later release of the crate is told by its name.

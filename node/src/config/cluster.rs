@@ -25,6 +25,9 @@ pub struct Cluster {
     pub key: Option<PathBuf>,
     /// For how long the node may act after it last told the store that it lives, 500 to 60,000 ms.
     pub lease_ms: u32,
+    /// The newest protocol that the node speaks with other nodes; 0 for the newest that its release knows. Held down during a
+    /// rolling upgrade that may have to be taken back.
+    pub protocol_max: u32,
 }
 
 impl Default for Cluster {
@@ -37,6 +40,7 @@ impl Default for Cluster {
             certificate: None,
             key: None,
             lease_ms: 2_000,
+            protocol_max: 0,
         }
     }
 }

@@ -3,6 +3,7 @@
 mod cluster;
 mod default;
 mod error;
+mod fdb;
 mod load;
 mod model;
 mod nearest;
@@ -12,6 +13,7 @@ mod validate;
 pub use cluster::Cluster;
 pub use default::DEFAULT_FILE;
 pub use error::Error;
+pub use fdb::Fdb;
 pub use load::{Sources, load};
 pub use model::{Config, Engine, Keys, Limits, Listen, Log, LogFormat, Node, Store, Tls, Tokens};
 

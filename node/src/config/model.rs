@@ -6,7 +6,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::Cluster;
+use super::{Cluster, Fdb};
 
 /// The validated configuration of a node. Paths are absolute or relative to the working directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,15 +53,17 @@ impl Default for Node {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Store {
-    /// `lmdb:PATH` or `memory`.
+    /// `lmdb:PATH`, `fdb:CLUSTER_FILE` or `memory`.
     pub path: String,
-    /// The size of the memory map, which is the largest that the store can grow to. Fixed when it is created.
+    /// The size of the memory map, which is the largest that the store can grow to. Fixed when it is created; lmdb only.
     pub map_size_gib: u32,
+    /// How FoundationDB is reached; fdb only.
+    pub fdb: Fdb,
 }
 
 impl Default for Store {
     fn default() -> Self {
-        Self { path: "lmdb:aesp-data/store".into(), map_size_gib: 64 }
+        Self { path: "lmdb:aesp-data/store".into(), map_size_gib: 64, fdb: Fdb::default() }
     }
 }
 
@@ -70,6 +72,8 @@ impl Default for Store {
 pub enum Engine {
     /// Files of this folder.
     Lmdb(PathBuf),
+    /// The FoundationDB cluster of this cluster file.
+    Fdb(PathBuf),
     /// Gone when the process ends. For trials.
     Memory,
 }
@@ -81,6 +85,7 @@ impl Store {
         match self.path.split_once(':') {
             None if self.path == "memory" => Some(Engine::Memory),
             Some(("lmdb", path)) if !path.is_empty() => Some(Engine::Lmdb(Path::new(path).into())),
+            Some(("fdb", path)) if !path.is_empty() => Some(Engine::Fdb(Path::new(path).into())),
             _ => None,
         }
     }

@@ -65,7 +65,7 @@ fn a_wrong_value_says_what_would_be_right() {
     let error = load_text("[log]\nformat = \"xml\"\n", &[]).unwrap_err();
     assert_eq!(error, "aesp.toml:2: `log.format` is \"xml\"; it must be one of json, text");
     let error = load_text("[store]\npath = \"postgres:x\"\n", &[]).unwrap_err();
-    assert!(error.ends_with("it must be `lmdb:PATH` or `memory`"), "{error}");
+    assert!(error.ends_with("it must be `lmdb:PATH`, `fdb:CLUSTER_FILE` or `memory`"), "{error}");
     let error = load_text("", &[("AESP_LIMITS__CONNECTIONS", "0")]).unwrap_err();
     assert!(
         error.starts_with("environment variable AESP_LIMITS__CONNECTIONS: `limits.connections` is \"0\""),
@@ -124,10 +124,40 @@ fn what_no_cluster_can_be_made_of_is_refused() {
         "[cluster]\nlease_ms = 10\n",
         "aesp.toml:2: `cluster.lease_ms` is \"10\"; it must be from 500 to 60000",
     );
+    refused("[cluster]\nprotocol_max = 9\n", "`cluster.protocol_max` is \"9\"; it must be 0 for the newest");
     refused("[cluster]\nseed = []\n", "unknown key `cluster.seed`; did you mean `cluster.seeds`?");
     refused("[cluster]\nseeds = [\"a\"]\n", "`cluster.seeds` is \"a\"; it must be a host and a port");
     refused("[cluster]\nadvertise = \"a:0\"\n", "`cluster.advertise` is \"a:0\"");
     refused("[cluster]\n[listen]\npeers = \"0.0.0.0:9444\"\n", "because listen.peers names no host");
     refused("[cluster]\ncertificate = \"a\"\n", "given together with cluster.key");
-    refused("[cluster]\n[store]\npath = \"memory\"\n", "`lmdb:PATH` where there is a [cluster]");
+    refused(
+        "[cluster]\n[store]\npath = \"memory\"\n",
+        "`lmdb:PATH` or `fdb:CLUSTER_FILE` where there is a [cluster]",
+    );
+}
+
+#[test]
+fn foundationdb_is_named_by_its_cluster_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("aesp.toml");
+    let text = "[store]\npath = \"fdb:fdb.cluster\"\n[store.fdb]\nlibrary = \"libfdb_c.so\"\ndatacenter = \"dc1\"\n\
+                certificate = \"a.pem\"\nkey = \"a.key\"\nca = \"ca.pem\"\n";
+    std::fs::write(&file, text).unwrap();
+    let config = load(&Sources { file: Some(file), ..Default::default() }).unwrap();
+    let cluster_file = folder.path().join("fdb.cluster");
+    assert_eq!(config.store.engine(), Some(Engine::Fdb(cluster_file.clone())));
+    let options = config.store.fdb.options(&cluster_file);
+    assert_eq!((options.prefix.as_str(), options.datacenter.as_deref()), ("aesp", Some("dc1")));
+    assert_eq!(options.library.unwrap(), Path::new("libfdb_c.so"), "for the system to find");
+    assert_eq!(options.tls.unwrap().key, folder.path().join("a.key"));
+}
+
+#[test]
+fn half_of_the_tls_files_is_refused() {
+    let error = load_text("[store.fdb]\nprefix = \"two words\"\n", &[]).unwrap_err();
+    assert!(error.starts_with("aesp.toml:2: `store.fdb.prefix` is \"two words\""), "{error}");
+    let error = load_text("[store.fdb]\nkey = \"a.key\"\n", &[]).unwrap_err();
+    assert!(error.contains("`store.fdb.certificate`") && error.contains("together with"), "{error}");
+    let error = load_text("", &[("AESP_STORE__FDB__VERIFY_PEERS", "Check.Valid=1")]).unwrap_err();
+    assert!(error.starts_with("environment variable AESP_STORE__FDB__VERIFY_PEERS: "), "{error}");
 }

@@ -1,9 +1,10 @@
 use std::{fmt::Display, ops::RangeInclusive, path::PathBuf};
 
+use aesp_cluster::peer::spoken_protocols;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    Cluster, Config, Engine, Error,
+    Cluster, Config, Engine, Error, Fdb,
     load::Loaded,
     origin::{Origin, beside},
 };
@@ -36,8 +37,13 @@ pub(super) fn validate(mut config: Config, loaded: &Loaded) -> Result<Config, Er
     config.store.path = match config.store.engine() {
         Some(Engine::Memory) => config.store.path,
         Some(Engine::Lmdb(path)) => format!("lmdb:{}", check.beside("store.path", path).display()),
-        None => return check.invalid("store.path", &config.store.path, "`lmdb:PATH` or `memory`"),
+        Some(Engine::Fdb(path)) => format!("fdb:{}", check.beside("store.path", path).display()),
+        None => {
+            let expected = "`lmdb:PATH`, `fdb:CLUSTER_FILE` or `memory`";
+            return check.invalid("store.path", &config.store.path, expected);
+        }
     };
+    config.store.fdb = check.fdb(config.store.fdb)?;
     config.node.data_dir = check.beside("node.data_dir", config.node.data_dir);
     config.keys.master_key_file = check.beside("keys.master_key_file", config.keys.master_key_file);
     config.tls.certificate = check.beside("tls.certificate", config.tls.certificate);
@@ -78,9 +84,18 @@ impl Check<'_> {
 
     fn cluster(&self, config: &Config, mut cluster: Cluster) -> Result<Cluster, Error> {
         self.range("cluster.lease_ms", cluster.lease_ms, 500..=60_000)?;
+        let spoken = spoken_protocols();
+        if cluster.protocol_max != 0 && !spoken.contains(&cluster.protocol_max) {
+            let expected = format!("0 for the newest, or from {} to {}", spoken.start(), spoken.end());
+            return self.invalid("cluster.protocol_max", cluster.protocol_max, expected);
+        }
         self.name("cluster.trust_domain", &cluster.trust_domain)?;
         if config.store.engine() == Some(Engine::Memory) {
-            return self.invalid("store.path", &config.store.path, "`lmdb:PATH` where there is a [cluster]");
+            return self.invalid(
+                "store.path",
+                &config.store.path,
+                "`lmdb:PATH` or `fdb:CLUSTER_FILE` where there is a [cluster]",
+            );
         }
         for seed in &cluster.seeds {
             self.endpoint("cluster.seeds", seed)?;
@@ -101,6 +116,35 @@ impl Check<'_> {
         cluster.certificate = cluster.certificate.map(|path| self.beside("cluster.certificate", path));
         cluster.key = cluster.key.map(|path| self.beside("cluster.key", path));
         Ok(cluster)
+    }
+
+    fn fdb(&self, mut fdb: Fdb) -> Result<Fdb, Error> {
+        let ordinary =
+            (1..=32).contains(&fdb.prefix.len()) && fdb.prefix.bytes().all(|byte| byte.is_ascii_graphic());
+        if !ordinary {
+            return self.invalid("store.fdb.prefix", &fdb.prefix, "1 to 32 printable ASCII characters");
+        }
+        let files = [&fdb.certificate, &fdb.key, &fdb.ca].map(Option::is_some);
+        if files.contains(&true) && files.contains(&false) {
+            let found = [&fdb.certificate, &fdb.key, &fdb.ca].into_iter().flatten().next();
+            let found = found.map(|path| path.display().to_string()).unwrap_or_default();
+            let expected = "given together with store.fdb.key and store.fdb.ca, or all three left out";
+            return self.invalid("store.fdb.certificate", found, expected);
+        }
+        if let (Some(rule), false) = (&fdb.verify_peers, files[0]) {
+            let expected = "left out where there is no store.fdb.certificate, store.fdb.key and store.fdb.ca";
+            return self.invalid("store.fdb.verify_peers", rule, expected);
+        }
+        fdb.certificate = fdb.certificate.map(|path| self.beside("store.fdb.certificate", path));
+        fdb.key = fdb.key.map(|path| self.beside("store.fdb.key", path));
+        fdb.ca = fdb.ca.map(|path| self.beside("store.fdb.ca", path));
+        fdb.library = fdb.library.map(|path| self.library(path));
+        Ok(fdb)
+    }
+
+    /// A bare name is for the system to find; anything else is a path.
+    fn library(&self, path: PathBuf) -> PathBuf {
+        if path.components().count() == 1 { path } else { self.beside("store.fdb.library", path) }
     }
 
     fn endpoint(&self, key: &str, value: &str) -> Result<(), Error> {

@@ -24,8 +24,9 @@ use tower::{Service, ServiceExt};
 
 use super::{
     Forwarded, Metrics,
-    about::{About, Method, about, method},
+    about::{About, Method, PREFIX_BYTES, about, method},
     answer::{Gathered, Passing},
+    encoding::plain,
     place::{Ground, Place, place},
     wire,
 };
@@ -35,7 +36,6 @@ use crate::{guard::bearer, services::Context, tls::PeerInfo};
 const PATIENCE: Duration = Duration::from_secs(25);
 /// How long it waits before it looks again by itself.
 const PAUSE: Duration = Duration::from_millis(50);
-const PREFIX_BYTES: usize = 5;
 
 /// Passes requests about sessions of other nodes on to their owners. Cheap to clone.
 #[derive(Clone)]
@@ -76,7 +76,9 @@ impl Forward {
             return inner.call(request).await;
         };
         let (parts, body) = request.into_parts();
-        let Ok(body) = to_bytes(body, self.0.message_bytes + PREFIX_BYTES).await else {
+        let most = self.0.message_bytes;
+        let body = to_bytes(body, most + PREFIX_BYTES).await.ok();
+        let Some(body) = body.and_then(|body| plain(&parts.headers, body, most).ok()) else {
             let error = Error::invalid("the message broke off, or is larger than this node takes");
             return Ok(Status::from(error).into_http());
         };
@@ -296,7 +298,8 @@ where
     }
 
     fn place(&self) -> Place {
-        place(self.ownership(), self.about, &self.gateway.context.entropy)
+        let Context { entropy, calls, .. } = &self.gateway.context;
+        place(self.ownership(), self.about, entropy, |session, within| calls.runs_within(session, within))
     }
 
     fn ownership(&self) -> &Ownership {

@@ -3,6 +3,7 @@
 
 mod about;
 mod answer;
+mod encoding;
 mod gateway;
 mod metrics;
 mod owner;

@@ -102,7 +102,8 @@ impl Owner {
         let about = about(method, &request.body);
         let ownership = &context.ownership;
         let ground = Ground::of(ownership, about);
-        if place(ownership, about, &context.entropy) != Place::Here {
+        let runs = |session, within| context.calls.runs_within(session, within);
+        if place(ownership, about, &context.entropy, runs) != Place::Here {
             return self.elsewhere(ground);
         }
         let within = match request.timeout_ms {

@@ -1,5 +1,5 @@
 use aesp_cluster::{Held, Ownership, Shard};
-use aesp_proto::{Entropy, Incarnation};
+use aesp_proto::{DispatchId, Entropy, Incarnation, SessionId};
 use aesp_storage::shard_of;
 
 use super::about::About;
@@ -13,15 +13,24 @@ pub(super) enum Place {
     Nowhere,
 }
 
-/// Returns where a request can be answered.
-pub(super) fn place(ownership: &Ownership, about: About, entropy: &Entropy) -> Place {
+/// Returns where a request can be answered. `runs` tells whether a Runtime works on a dispatch of a session of this node: what is
+/// within it is answered here also while the session leaves, for it is what the hand-over waits for.
+pub(super) fn place(
+    ownership: &Ownership,
+    about: About,
+    entropy: &Entropy,
+    runs: impl Fn(SessionId, DispatchId) -> bool,
+) -> Place {
     let own = ownership.own();
     match about {
         About::Nothing => Place::Here,
-        About::Session(session) => {
+        About::Session(session) | About::Within(session, _) => {
             let shard = ownership.shard(shard_of(session.as_bytes()));
             match (shard.held, shard.owner) {
                 (Held::Yes, _) => Place::Here,
+                (Held::Leaving, _) if matches!(about, About::Within(_, within) if runs(session, within)) => {
+                    Place::Here
+                }
                 (Held::No, Some(owner)) if owner != own => Place::There(owner),
                 (Held::No | Held::Leaving, _) => Place::Nowhere,
             }
@@ -48,7 +57,9 @@ pub(super) struct Ground(Option<Shard>);
 impl Ground {
     pub(super) fn of(ownership: &Ownership, about: About) -> Self {
         match about {
-            About::Session(session) => Self(Some(ownership.shard(shard_of(session.as_bytes())))),
+            About::Session(session) | About::Within(session, _) => {
+                Self(Some(ownership.shard(shard_of(session.as_bytes()))))
+            }
             About::NewSession | About::Nothing => Self(None),
         }
     }
@@ -60,6 +71,8 @@ impl Ground {
                 let now = Self::of(ownership, about);
                 now != self || now.0.is_none_or(|shard| shard.held != Held::Yes)
             }
+            // It was let in while its shard left, perhaps.
+            About::Within(..) => Self::of(ownership, about) != self,
             About::NewSession => !ownership.holds_any(),
             About::Nothing => false,
         }
@@ -87,7 +100,12 @@ mod tests {
     #[test]
     fn a_request_goes_to_the_owner_and_waits_while_there_is_none() {
         let entropy = Entropy::from_seed(1);
-        let session = About::Session(SessionId::from_bytes([9; 16]));
+        let (id, dispatch) = (SessionId::from_bytes([9; 16]), DispatchId::from_bytes([8; 16]));
+        let session = About::Session(id);
+        let within = |dispatch| About::Within(id, dispatch);
+        let place = |ownership: &Ownership, about| {
+            place(ownership, about, &entropy, |session, within| (session, within) == (id, dispatch))
+        };
         let cases = [
             (Some(1), Held::Yes, Place::Here, Place::Here),
             (Some(2), Held::No, Place::There(Incarnation(2)), Place::There(Incarnation(2))),
@@ -97,9 +115,14 @@ mod tests {
         ];
         for (owner, held, of_session, of_new) in cases {
             let ownership = view(owner, held);
-            assert_eq!(place(&ownership, session, &entropy), of_session, "{owner:?} {held:?}");
-            assert_eq!(place(&ownership, About::NewSession, &entropy), of_new, "{owner:?} {held:?}");
-            assert_eq!(place(&ownership, About::Nothing, &entropy), Place::Here);
+            assert_eq!(place(&ownership, session), of_session, "{owner:?} {held:?}");
+            assert_eq!(place(&ownership, About::NewSession), of_new, "{owner:?} {held:?}");
+            assert_eq!(place(&ownership, About::Nothing), Place::Here);
+            // Within a call that runs here: also while the session leaves.
+            let expected = if held == Held::Leaving { Place::Here } else { of_session };
+            assert_eq!(place(&ownership, within(dispatch)), expected, "{owner:?} {held:?}");
+            let over = within(DispatchId::from_bytes([7; 16]));
+            assert_eq!(place(&ownership, over), of_session, "{owner:?} {held:?}");
         }
     }
 
@@ -114,5 +137,14 @@ mod tests {
             ownership.replace(vec![shard; ownership.shards().len()].into());
             assert!(ground.is_lost(&ownership, session));
         }
+    }
+    #[test]
+    fn ground_of_a_call_within_another_is_lost_only_when_its_shard_changes() {
+        let within = About::Within(SessionId::from_bytes([9; 16]), DispatchId::from_bytes([8; 16]));
+        let ownership = view(Some(1), Held::Leaving);
+        let ground = Ground::of(&ownership, within);
+        assert!(!ground.is_lost(&ownership, within), "it was begun while the shard left");
+        ownership.replace(view(Some(2), Held::No).shards());
+        assert!(ground.is_lost(&ownership, within));
     }
 }

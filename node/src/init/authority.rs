@@ -9,6 +9,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod,
     KeyPair, KeyUsagePurpose, SerialNumber,
 };
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use time::OffsetDateTime;
 
 use super::{files, revoked::Revoked};
@@ -28,6 +29,9 @@ pub(crate) enum Error {
     /// A name can't stand in a certificate.
     #[error("no certificate can be made: {0}")]
     Certificate(#[from] rcgen::Error),
+    /// A certificate request is no such thing, or its sender does not have the key.
+    #[error("the certificate request can't be used: {0}")]
+    Request(String),
     /// A serial number that none has.
     #[error("`{0}` is not a serial number: give its hexadecimal digits")]
     Serial(String),
@@ -52,8 +56,8 @@ impl Authority {
         (params.not_before, params.not_after) = (moment(now), moment(now.plus(LIFE)));
         let certificate = params.self_signed(&key)?;
         let wrong = |source| Error::Files { folder: folder.into(), source };
-        files::private(&folder.join("ca.key"), &key.serialize_pem()).map_err(wrong)?;
-        files::public(&folder.join("ca.pem"), &certificate.pem()).map_err(wrong)?;
+        files::private(&folder.join("ca.key"), key.serialize_pem()).map_err(wrong)?;
+        files::public(&folder.join("ca.pem"), certificate.pem()).map_err(wrong)?;
         let issuer = Issuer::new(params, key);
         let authority = Self { folder: folder.into(), issuer, entropy: entropy.clone() };
         authority.publish(Revoked::default(), now)?;
@@ -102,6 +106,14 @@ impl Authority {
         let text = list.signed_by(&self.issuer)?.pem()?;
         files::replace(&self.folder.join("ca.crl"), &text)
             .map_err(|source| Error::Files { folder: self.folder.clone(), source })
+    }
+
+    /// Returns its own certificate, DER.
+    pub(crate) fn certificate(&self) -> Result<CertificateDer<'static>, Error> {
+        CertificateDer::from_pem_file(self.folder.join("ca.pem")).map_err(|_| Error::Damaged {
+            folder: self.folder.clone(),
+            what: "ca.pem holds no certificate".into(),
+        })
     }
 
     pub(super) fn issuer(&self) -> &Issuer<'static, KeyPair> {

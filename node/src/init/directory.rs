@@ -13,7 +13,7 @@ use super::{Authority, Subject, files};
 use crate::{Config, cluster, config, wiring};
 
 const NODE_LIFE: Duration = Duration::from_secs(397 * 86_400);
-const SECRET_FILE: &str = "cluster.secret";
+pub(super) const SECRET_FILE: &str = "cluster.secret";
 
 /// What a data directory is made for.
 #[derive(Clone, Debug)]
@@ -28,6 +28,10 @@ pub(crate) struct Wanted {
     pub(crate) metrics: Option<SocketAddr>,
     /// Where other nodes reach it; makes it the first node of a cluster.
     pub(crate) peers: Option<SocketAddr>,
+    /// Where the store is, as `store.path` says it; absent for LMDB in the data directory.
+    pub(crate) store: Option<String>,
+    /// Further keys of the configuration, as `SECTION.KEY` and value.
+    pub(crate) set: Vec<(String, String)>,
 }
 
 /// A data directory that was made.
@@ -96,23 +100,47 @@ async fn fill(
     authority.issue(&Subject::server(&wanted.names), "server", &pki, clock.now(), NODE_LIFE)?;
     let node = Subject::node(&made.node.name, &wanted.names);
     authority.issue(&node, "node", &pki, clock.now(), NODE_LIFE)?;
-    files::private(&folder.join(SECRET_FILE), &cluster::fresh_secret()?)?;
+    files::private(&folder.join(SECRET_FILE), cluster::fresh_secret()?)?;
 
     let file = folder.join("aesp.toml");
-    let text = toml::to_string(&made)?;
+    let mut text = toml::to_string(&made)?;
+    if !wanted.set.is_empty() {
+        let mut table: toml::Table = toml::from_str(&text)?;
+        for (key, value) in &wanted.set {
+            assign(&mut table, key, value)?;
+        }
+        text = toml::to_string(&table)?;
+    }
     files::private(
         &file,
-        &format!("# Made by aesp init. `aesp config default` explains every key.\n\n{text}"),
+        format!("# Made by aesp init. `aesp config default` explains every key.\n\n{text}"),
     )?;
     let sources = config::Sources { file: Some(file), ..Default::default() };
     Box::pin(wiring::first_administrator(&config::load(&sources)?)).await
+}
+
+/// Sets a key to a text, or to a number where there is one.
+fn assign(table: &mut toml::Table, key: &str, value: &str) -> anyhow::Result<()> {
+    let (section, name) =
+        key.rsplit_once('.').context("a key is SECTION.KEY, for example store.fdb.prefix")?;
+    let mut table = table;
+    for part in section.split('.') {
+        let inner = table.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        table = inner.as_table_mut().with_context(|| format!("{part} of {key} is no section"))?;
+    }
+    let value = match table.get(name) {
+        Some(toml::Value::Integer(_)) => value.parse().map(toml::Value::Integer)?,
+        _ => toml::Value::String(value.to_owned()),
+    };
+    table.insert(name.to_owned(), value);
+    Ok(())
 }
 
 /// Returns the configuration: its paths are seen from its own folder, so that the folder can be moved.
 fn configuration(wanted: &Wanted) -> Config {
     let mut config = Config::default();
     config.node.data_dir = ".".into();
-    config.store.path = "lmdb:store".into();
+    config.store.path = wanted.store.clone().unwrap_or_else(|| "lmdb:store".into());
     config.keys.master_key_file = "master.key".into();
     config.tls = config::Tls {
         certificate: "pki/server.pem".into(),

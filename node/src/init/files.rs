@@ -11,13 +11,13 @@ pub(super) fn private_folder(path: &Path) -> io::Result<()> {
 }
 
 /// Writes a new file that everybody may read.
-pub(super) fn public(path: &Path, text: &str) -> io::Result<()> {
-    write(path, text, 0o644)
+pub(super) fn public(path: &Path, content: impl AsRef<[u8]>) -> io::Result<()> {
+    write(path, content.as_ref(), 0o644)
 }
 
 /// Writes a new file that only its owner may read.
-pub(super) fn private(path: &Path, text: &str) -> io::Result<()> {
-    write(path, text, 0o600)
+pub(super) fn private(path: &Path, content: impl AsRef<[u8]>) -> io::Result<()> {
+    write(path, content.as_ref(), 0o600)
 }
 
 /// Replaces a file in one step: a reader finds the old one or the new one.
@@ -31,8 +31,8 @@ pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
     fs::rename(&draft, path)
 }
 
-fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let mut file: File = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    file.write_all(text.as_bytes())?;
+    file.write_all(content)?;
     file.sync_all()
 }

@@ -4,8 +4,10 @@ mod authority;
 mod directory;
 mod files;
 mod issue;
+mod joined;
 mod revoked;
 
 pub(crate) use authority::{Authority, Error};
 pub(crate) use directory::{Wanted, ensure_free, make};
-pub(crate) use issue::Subject;
+pub(crate) use issue::{Signed, SigningRequest, Subject};
+pub(crate) use joined::{Draft, NewNode, NodeKey};

@@ -1,5 +1,6 @@
 use std::{io, time::Duration};
 
+use prometheus::Registry;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
@@ -16,14 +17,19 @@ const HEADER_BYTES: u32 = 64 << 10;
 /// Adds health and reflection, which tell nothing that is not public, to the services.
 ///
 /// # Errors
-/// When the descriptors can't be decoded.
-pub(crate) fn with_public(routes: Routes, readiness: Readiness) -> anyhow::Result<(Routes, Health)> {
+/// When the descriptors can't be decoded, or the registry has the metric already.
+pub(crate) fn with_public(
+    routes: Routes,
+    readiness: Readiness,
+    registry: &Registry,
+) -> anyhow::Result<(Routes, Health)> {
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(aesp_proto::descriptor_set())
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    Ok((routes.add_service(health_service).add_service(reflection), Health::new(reporter, readiness)))
+    let health = Health::new(reporter, readiness, registry)?;
+    Ok((routes.add_service(health_service).add_service(reflection), health))
 }
 
 /// Serves until `stop`; then takes no new streams and returns when the last one has ended.

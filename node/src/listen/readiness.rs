@@ -3,7 +3,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use crate::ReadinessProbe;
+use crate::{Component, ReadinessProbe};
 
 /// Whether the node wants new work: the components say so, until a shutdown begins.
 #[derive(Clone)]
@@ -22,11 +22,41 @@ impl Readiness {
         self.leaving.store(true, Ordering::SeqCst);
     }
 
-    /// Returns why the node is not ready, if it isn't.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    /// Returns how each component is.
+    pub(crate) fn components(&self) -> Vec<Component> {
+        (self.probe)()
+    }
+
+    /// Returns why the node is not ready, if it isn't: those of these components that it needs and that do not do their work.
+    pub(crate) fn judge(&self, components: &[Component]) -> Result<(), String> {
         if self.leaving.load(Ordering::SeqCst) {
             return Err("shutting down".into());
         }
-        (self.probe)()
+        let wrong = components.iter().filter(|component| component.needed);
+        let wrong: Vec<String> = wrong
+            .filter_map(|Component { name, state, .. }| Some(format!("{name}: {}", state.as_ref().err()?)))
+            .collect();
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_needed_keeps_nobody_from_being_ready() {
+        let component = |name, needed, state: Result<(), &str>| Component {
+            name,
+            needed,
+            state: state.map_err(str::to_owned),
+        };
+        let readiness = Readiness::new(Arc::new(Vec::new));
+        let good = [component("store", true, Ok(())), component("peers", false, Err("no links"))];
+        assert_eq!(readiness.judge(&good), Ok(()));
+        let bad = [component("store", true, Err("away")), component("audit", true, Err("parked"))];
+        assert_eq!(readiness.judge(&bad), Err("store: away; audit: parked".into()));
+        readiness.leave();
+        assert_eq!(readiness.judge(&good), Err("shutting down".into()));
     }
 }

@@ -22,7 +22,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::*;
 use crate::{
-    Drain,
+    Component, Drain,
     init::{Authority, Subject},
 };
 
@@ -65,6 +65,8 @@ struct Running {
     stop: CancellationToken,
     /// Takes the node's place in the cluster away.
     losing: CancellationToken,
+    /// Has its actors give up.
+    failing: CancellationToken,
     task: tokio::task::JoinHandle<anyhow::Result<()>>,
 }
 
@@ -85,13 +87,23 @@ async fn start() -> Running {
     let probe = ready.clone();
     let losing = CancellationToken::new();
     let lost = losing.clone();
+    let failing = CancellationToken::new();
+    let failed = failing.clone();
     let host = Host {
         routes: Routes::default(),
         jwks: Arc::new(|| r#"{"keys":[]}"#.into()),
-        ready: Arc::new(move || if probe.load(Ordering::SeqCst) { Ok(()) } else { Err("store away".into()) }),
+        ready: Arc::new(move || {
+            let state = if probe.load(Ordering::SeqCst) { Ok(()) } else { Err("is away".into()) };
+            let audit = Component { name: "audit", state: Ok(()), needed: true };
+            vec![Component { name: "store", state, needed: true }, audit]
+        }),
         registry: prometheus::Registry::new(),
         peers: None,
         lost: Box::pin(async move { lost.cancelled().await }),
+        gave_up: Box::pin(async move {
+            failed.cancelled().await;
+            "actor tenant crashed".into()
+        }),
         drain: Box::new(Recording(steps.clone())),
         refused: Arc::new(|_, _| {}),
     };
@@ -99,7 +111,7 @@ async fn start() -> Running {
     let addresses = node.addresses().unwrap();
     let stop = CancellationToken::new();
     let task = tokio::spawn(node.run(stop.clone()));
-    Running { folder, addresses, ready, steps, stop, losing, task }
+    Running { folder, addresses, ready, steps, stop, losing, failing, task }
 }
 
 async fn tls(ca: &Path, address: SocketAddr, protocol: &[u8]) -> std::io::Result<TlsStream<TcpStream>> {
@@ -140,7 +152,11 @@ async fn health(running: &Running) -> HealthClient<tonic::transport::Channel> {
 }
 
 async fn status(client: &mut HealthClient<tonic::transport::Channel>) -> i32 {
-    let service = "aesp.v1.AgentService".to_owned();
+    status_of(client, "aesp.v1.AgentService").await
+}
+
+async fn status_of(client: &mut HealthClient<tonic::transport::Channel>, service: &str) -> i32 {
+    let service = service.to_owned();
     client.check(HealthCheckRequest { service }).await.unwrap().into_inner().status
 }
 
@@ -161,7 +177,9 @@ async fn every_listener_answers_what_it_is_for() {
     assert!(probe(&running, "/readyz").await.starts_with("HTTP/1.1 200"));
     running.ready.store(false, Ordering::SeqCst);
     let answer = probe(&running, "/readyz").await;
-    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("store away"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("\nstore: is away\n"), "{answer}");
+    let answer = probe(&running, "/readyz?verbose").await;
+    assert!(answer.contains("[-] store: is away\n[+] audit\n"), "{answer}");
 
     let mut client = health(&running).await;
     let mut ticks = tokio::time::interval(Duration::from_millis(20));
@@ -174,6 +192,11 @@ async fn every_listener_answers_what_it_is_for() {
         tokio::time::timeout(DEADLINE, followed).await.expect("health follows readiness");
     };
     becomes(&mut client, &mut ticks, 2).await;
+    // Each component by its name.
+    assert_eq!(status_of(&mut client, "aesp.store").await, 2);
+    assert_eq!(status_of(&mut client, "aesp.audit").await, 1);
+    let metrics = probe(&running, "/metrics").await;
+    assert!(metrics.contains("aesp_component_ready{component=\"store\"} 0"), "{metrics}");
     running.ready.store(true, Ordering::SeqCst);
     becomes(&mut client, &mut ticks, 1).await;
     running.stop.cancel();
@@ -220,4 +243,13 @@ async fn a_node_that_lost_its_place_ends_at_once_with_an_error() {
     assert!(ended.unwrap_err().to_string().contains("declared dead"), "it does not say why");
     assert_eq!(*running.steps.lock().unwrap(), ["store closed"], "it finished what does not count");
     drop(client);
+}
+
+#[tokio::test]
+async fn a_node_whose_actors_gave_up_hands_over_and_ends_with_an_error() {
+    let running = start().await;
+    running.failing.cancel();
+    let ended = tokio::time::timeout(DEADLINE, running.task).await.expect("bounded").unwrap();
+    assert!(ended.unwrap_err().to_string().contains("actor tenant crashed"), "it does not say why");
+    assert_eq!(running.steps.lock().unwrap().first(), Some(&"shards handed over"));
 }

@@ -79,9 +79,11 @@ impl Agent {
             .await)
     }
 
+    /// Records that something was read, and lets it out if it may be still. Called when the answer is ready.
     async fn read(&self, granted: &Granted, resource: String) -> Result<(), Error> {
         let event = granted.event(EventType::DataAccess, Outcome::Success, resource);
-        Ok(self.0.recorder.append(vec![event]).await?)
+        self.0.recorder.append(vec![event]).await?;
+        self.0.access.still(granted).await
     }
 }
 
@@ -222,9 +224,9 @@ impl agent_service_server::AgentService for Agent {
     ) -> Result<Response<Invocation>, Status> {
         let entry = enter(request)?;
         let (granted, info) = self.session(&entry, &entry.message.session_id).await?;
+        let outcome = self.0.calls.outcome(info.tenant, info.id, &entry.message.invocation_id).await;
         self.read(&granted, format!("session:{}", info.id)).await?;
-        let outcome = self.0.calls.outcome(info.tenant, info.id, &entry.message.invocation_id).await?;
-        Ok(Response::new(outcome))
+        Ok(Response::new(outcome?))
     }
 
     async fn resolve_invocation(

@@ -72,6 +72,7 @@ impl enterprise_audit_service_server::EnterpriseAuditService for Audit {
         // Reading the log is itself recorded.
         let event = granted.event(EventType::DataAccess, Outcome::Success, "audit log");
         self.0.recorder.append(vec![event]).await.map_err(Error::from)?;
+        self.0.access.still(&granted).await?;
         Ok(Response::new(QueryEventsResponse { events: found.events, next_cursor: found.next_cursor }))
     }
 
@@ -85,10 +86,22 @@ impl enterprise_audit_service_server::EnterpriseAuditService for Audit {
         self.0.recorder.append(vec![event]).await.map_err(Error::from)?;
         let export =
             Export::open(&self.0.store, &*self.0.clock, granted.tenant()).await.map_err(Error::from)?;
-        let lines = export.into_stream().map(|part| match part {
-            Ok(lines) => Ok(ExportAuditLogsResponse { json_lines: lines.to_vec() }),
-            Err(error) => Err(Error::from(error).into()),
+        // INVARIANT R1: an export ends with the right to it.
+        let access = self.0.access.clone();
+        let lines = export.into_stream().then(move |part| {
+            let (access, granted) = (access.clone(), granted.clone());
+            async move {
+                access.still(&granted).await?;
+                let lines = part.map_err(Error::from)?;
+                Ok::<_, Error>(ExportAuditLogsResponse { json_lines: lines.to_vec() })
+            }
         });
-        Ok(Response::new(Box::pin(lines)))
+        let mut ended = false;
+        let until_refused = lines.take_while(move |part| {
+            let show = !ended;
+            ended = part.is_err();
+            async move { show }
+        });
+        Ok(Response::new(Box::pin(until_refused.map(|part| part.map_err(Status::from)))))
     }
 }

@@ -220,6 +220,7 @@ impl enterprise_authentication_service_server::EnterpriseAuthenticationService f
         };
         let event = granted.event(EventType::DataAccess, Outcome::Success, "token");
         self.0.recorder.append(vec![event]).await.map_err(Error::from)?;
+        self.0.access.still(&granted).await?;
         Ok(Response::new(match checked {
             Ok(claims) => ValidateTokenResponse {
                 valid: true,

@@ -78,6 +78,7 @@ impl Authorization {
     ) -> Result<AuthorizeActionResponse, Error> {
         let (principal, view) = self.0.principal(granted, &asked.principal_id).await?;
         let decision = self.decide(&view.policy, &view, &principal, asked).await?;
+        self.0.access.still(granted).await?;
         Ok(describe(decision))
     }
 }
@@ -175,6 +176,7 @@ impl enterprise_authorization_service_server::EnterpriseAuthorizationService for
         let parts = Parts { policies: vec![stored.map_err(Error::from)?], ..Parts::default() };
         let policy = Snapshot::from_parts(principal.tenant, view.revision, parts).map_err(Error::from)?;
         let decision = self.decide(&policy, &view, &principal, &asked).await?;
+        self.0.access.still(&granted).await?;
         Ok(Response::new(describe(decision)))
     }
 

@@ -4,16 +4,19 @@ use aesp_cluster::{NodeStatus, peer::Topic};
 use aesp_proto::{
     Error, ErrorCode, Incarnation, TenantId,
     v1::{
-        ClusterNode, ClusterStatus, DrainAsk, DrainNodeRequest, DrainNodeResponse, GetClusterStatusRequest,
-        PeerAsk, PeerDone, RebalanceClusterRequest, RebalanceClusterResponse, RemoveNodeRequest,
-        RemoveNodeResponse, cluster_service_server, peer_ask::Ask,
+        ClusterNode, ClusterStatus, CreateJoinTokenRequest, CreateJoinTokenResponse, DrainAsk,
+        DrainNodeRequest, DrainNodeResponse, GetClusterAuthoritiesRequest, GetClusterAuthoritiesResponse,
+        GetClusterStatusRequest, JoinClusterRequest, JoinClusterResponse, ListJoinTokensRequest,
+        ListJoinTokensResponse, PeerAsk, PeerDone, RebalanceClusterRequest, RebalanceClusterResponse,
+        RemoveNodeRequest, RemoveNodeResponse, RevokeJoinTokenRequest, RevokeJoinTokenResponse,
+        cluster_service_server, peer_ask::Ask,
     },
 };
 use prost::Message;
 use tokio::time::timeout;
 use tonic::{Request, Response, Status};
 
-use super::{Context, enter};
+use super::{Context, context::source, enter};
 
 /// How long an operator waits for a node to hand over what it owns.
 const DRAINED_WITHIN: Duration = Duration::from_secs(60);
@@ -104,6 +107,7 @@ fn wire(node: NodeStatus) -> ClusterNode {
         alive: node.alive,
         damaged: node.damaged,
         runtimes: None,
+        protocol: node.protocol,
     }
 }
 
@@ -115,10 +119,11 @@ impl cluster_service_server::ClusterService for Nodes {
     ) -> Result<Response<ClusterStatus>, Status> {
         let entry = enter(request)?;
         let granted = self.0.access.permit_tenant(&entry.caller, &entry.action, TenantId::PLATFORM).await?;
-        self.0.read(&granted, "cluster".into(), |_| Box::pin(async { Ok(()) })).await?;
         let own = self.0.cluster.own();
         let connected = small(self.0.runtimes.list(None).len());
-        let nodes = self.status().await?.into_iter().map(|node| {
+        let status = self.status().await;
+        self.0.read(&granted, "cluster".into(), |_| Box::pin(async { Ok(()) })).await?;
+        let nodes = status?.into_iter().map(|node| {
             let runtimes = (node.incarnation == own).then_some(connected);
             ClusterNode { runtimes, ..wire(node) }
         });
@@ -166,5 +171,41 @@ impl cluster_service_server::ClusterService for Nodes {
         self.0.recorder.append(granted.changed(format!("node:{node}"))).await.map_err(Error::from)?;
         self.0.checked(&granted, &resource, self.0.cluster.remove(node).await).await?;
         Ok(Response::new(RemoveNodeResponse { incarnation: node.0 }))
+    }
+
+    async fn create_join_token(
+        &self,
+        request: Request<CreateJoinTokenRequest>,
+    ) -> Result<Response<CreateJoinTokenResponse>, Status> {
+        Ok(Response::new(self.create_token(enter(request)?).await?))
+    }
+
+    async fn list_join_tokens(
+        &self,
+        request: Request<ListJoinTokensRequest>,
+    ) -> Result<Response<ListJoinTokensResponse>, Status> {
+        Ok(Response::new(self.list_tokens(enter(request)?).await?))
+    }
+
+    async fn revoke_join_token(
+        &self,
+        request: Request<RevokeJoinTokenRequest>,
+    ) -> Result<Response<RevokeJoinTokenResponse>, Status> {
+        Ok(Response::new(self.revoke_token(enter(request)?).await?))
+    }
+
+    async fn join_cluster(
+        &self,
+        request: Request<JoinClusterRequest>,
+    ) -> Result<Response<JoinClusterResponse>, Status> {
+        let source = source(&request);
+        Ok(Response::new(self.join(&source, request.into_inner()).await?))
+    }
+
+    async fn get_cluster_authorities(
+        &self,
+        _: Request<GetClusterAuthoritiesRequest>,
+    ) -> Result<Response<GetClusterAuthoritiesResponse>, Status> {
+        Ok(Response::new(self.authorities().await?))
     }
 }

@@ -15,7 +15,7 @@ use aesp_tenant::Tenants;
 use futures::future::BoxFuture;
 use tonic::{Request, Status};
 
-use crate::cluster::Others;
+use crate::{cluster::Others, joining::Door};
 
 /// What the services share. Cheap to clone.
 #[derive(Clone)]
@@ -33,6 +33,7 @@ pub(crate) struct Context {
     pub(crate) cluster: Cluster,
     pub(crate) ownership: Ownership,
     pub(crate) others: Others,
+    pub(crate) door: Arc<Door>,
     pub(crate) entropy: Entropy,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -208,11 +209,12 @@ impl Context {
         let outcome = if found.is_some() { Outcome::Success } else { Outcome::Failure };
         let event = granted.event(EventType::DataAccess, outcome, format!("principal:{named}"));
         self.recorder.append(vec![event]).await?;
+        self.access.still(granted).await?;
         let principal = found.ok_or_else(|| Error::new(ErrorCode::NotFound, "there is no such principal"))?;
         Ok((principal, view))
     }
 
-    /// Reads under a grant, and records that it was read, or looked for in vain.
+    /// Reads under a grant, and records that it was read, or looked for in vain. What is read goes out only if it may be still.
     pub(crate) async fn read<T, F>(&self, granted: &Granted, resource: String, body: F) -> Result<T, Error>
     where
         T: Send,
@@ -225,6 +227,7 @@ impl Context {
             event.details.reason = error.code().as_str_name().to_owned();
         }
         self.recorder.append(vec![event]).await?;
+        self.access.still(granted).await?;
         value
     }
 

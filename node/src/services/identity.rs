@@ -229,6 +229,7 @@ impl enterprise_identity_service_server::EnterpriseIdentityService for Identity 
             ..Query::new(granted.tenant())
         };
         let found = aesp_audit::query(&self.0.store, &query).await.map_err(Error::from)?;
+        self.0.access.still(&granted).await?;
         Ok(Response::new(QueryEventsResponse { events: found.events, next_cursor: found.next_cursor }))
     }
 }

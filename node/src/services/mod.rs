@@ -10,6 +10,7 @@ mod configuration;
 mod context;
 mod everywhere;
 mod identity;
+mod join;
 mod page;
 mod policy;
 mod registry;
@@ -30,10 +31,13 @@ use aesp_proto::v1::{
     runtime_registry_service_server::RuntimeRegistryServiceServer,
     runtime_service_server::RuntimeServiceServer, tenant_service_server::TenantServiceServer,
 };
-use tonic::service::Routes;
+use tonic::{codec::CompressionEncoding, service::Routes};
 
 pub(crate) use context::{Context, Entry, enter, origin};
 pub(crate) use page::{cursor, limit, optional, parse};
+
+/// How a client may encode its messages. The limit holds for what is decoded.
+const GZIP: CompressionEncoding = CompressionEncoding::Gzip;
 
 /// Makes the routes of every service. Messages above `message_bytes` are refused.
 pub(crate) fn routes(context: &Context, message_bytes: usize) -> Routes {
@@ -50,16 +54,17 @@ pub(crate) fn routes(context: &Context, message_bytes: usize) -> Routes {
     let audit = EnterpriseAuditServiceServer::new(audit::Audit(own()));
     let tenant = TenantServiceServer::new(tenant::Tenants(own()));
     let cluster = ClusterServiceServer::new(cluster::Nodes(own()));
-    Routes::new(agent.max_decoding_message_size(message_bytes))
-        .add_service(runtime.max_decoding_message_size(message_bytes))
-        .add_service(catalog.max_decoding_message_size(message_bytes))
+    // What strangers may call takes no encoding: they are to cost little.
+    Routes::new(agent.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
+        .add_service(runtime.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
+        .add_service(catalog.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
         .add_service(authentication)
-        .add_service(authorization.max_decoding_message_size(message_bytes))
-        .add_service(configuration.max_decoding_message_size(message_bytes))
-        .add_service(identity.max_decoding_message_size(message_bytes))
-        .add_service(policy.max_decoding_message_size(message_bytes))
-        .add_service(registry.max_decoding_message_size(message_bytes))
-        .add_service(audit.max_decoding_message_size(message_bytes))
-        .add_service(tenant.max_decoding_message_size(message_bytes))
-        .add_service(cluster.max_decoding_message_size(message_bytes))
+        .add_service(authorization.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
+        .add_service(configuration.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
+        .add_service(identity.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
+        .add_service(policy.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
+        .add_service(registry.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
+        .add_service(audit.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
+        .add_service(tenant.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
+        .add_service(cluster.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
 }

@@ -104,9 +104,10 @@ impl runtime_registry_service_server::RuntimeRegistryService for Registry {
     ) -> Result<Response<ListRuntimesResponse>, Status> {
         let entry = enter(request)?;
         let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
-        self.0.read(&granted, "runtimes".into(), |_| Box::pin(async { Ok(()) })).await?;
         let tenant = Some(granted.tenant()).filter(|tenant| *tenant != TenantId::PLATFORM);
-        Ok(Response::new(ListRuntimesResponse { runtimes: self.0.runtimes.list_everywhere(tenant).await }))
+        let runtimes = self.0.runtimes.list_everywhere(tenant).await;
+        self.0.read(&granted, "runtimes".into(), |_| Box::pin(async { Ok(()) })).await?;
+        Ok(Response::new(ListRuntimesResponse { runtimes }))
     }
 
     async fn drain_runtime(

@@ -162,8 +162,17 @@ impl tenant_service_server::TenantService for Tenants {
         let entry = enter(request)?;
         let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
         let tenant = granted.tenant();
-        self.0.read(&granted, format!("tenant:{tenant}"), |_| Box::pin(async { Ok(()) })).await?;
-        let usage = self.0.tenants.usage(tenant).await.map_err(Error::from)?;
-        Ok(Response::new(usage.into()))
+        let mut usage = TenantUsage::from(self.0.tenants.usage(tenant).await.map_err(Error::from)?);
+        let row = self.0.read(&granted, format!("tenant:{tenant}"), move |tx| {
+            Box::pin(async move { Ok(aesp_tenant::get(tx, tenant).await?) })
+        });
+        usage.quotas = Some(row.await?.quotas.into());
+        let nodes = self.0.cluster.nodes();
+        let nodes = nodes.borrow();
+        for node in &mut usage.nodes {
+            let known = nodes.iter().find(|known| known.incarnation.0 == node.node);
+            node.name = known.map(|known| known.name.clone()).unwrap_or_default();
+        }
+        Ok(Response::new(usage))
     }
 }

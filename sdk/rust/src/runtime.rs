@@ -176,6 +176,11 @@ impl Runtime {
         loop {
             tokio::select! {
                 Some(asked) = keeper.asked.recv() => {
+                    if asked.generation == newest {
+                        // Of an older one it says nothing: the newer connection is the reason.
+                        let reason = format!("the Host asked the Runtime to leave: {}", asked.reason);
+                        self.shared.status.send_modify(|status| status.last_error = Some(reason));
+                    }
                     if asked.generation != newest || !several {
                         // There is a newer connection, or nowhere else to go.
                         asked.leave.cancel();

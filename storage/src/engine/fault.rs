@@ -3,11 +3,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use aesp_proto::Entropy;
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 
-use super::{Commit, Engine, Snapshot, Versionstamp, Watch};
+use super::{Commit, Engine, Snapshot, Turbulence, Versionstamp, Watch, turbulence::Fate};
 use crate::{Error, Range};
 
 /// How an unknown commit really ended.
@@ -50,6 +51,7 @@ struct Plan {
     conflicts: usize,
     unknown: VecDeque<UnknownCommit>,
     late: Vec<Commit>,
+    turbulence: Option<(Turbulence, Entropy)>,
 }
 
 impl Faults {
@@ -78,6 +80,14 @@ impl Faults {
         self.plan().unknown.push_back(end);
     }
 
+    /// Makes it as slow and as unreliable as this, by its seed, from now on; `None` ends it.
+    pub fn turbulence(&self, turbulence: Option<Turbulence>) {
+        self.plan().turbulence = turbulence.map(|turbulence| {
+            let entropy = Entropy::from_seed(turbulence.seed);
+            (turbulence, entropy)
+        });
+    }
+
     fn plan(&self) -> MutexGuard<'_, Plan> {
         self.0.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -94,6 +104,10 @@ impl Faults {
 
     async fn pass_read(&self) -> Result<(), Error> {
         self.pass().await?;
+        let read = self.plan().turbulence.as_ref().map(|(turbulence, _)| turbulence.read);
+        if let Some(read) = read.filter(|read| !read.is_zero()) {
+            sleep(read).await;
+        }
         match &self.plan().failing_reads {
             Some(error) => Err(error.clone()),
             None => Ok(()),
@@ -130,6 +144,15 @@ impl Engine for FaultEngine {
 
     async fn commit(&self, commit: Commit) -> Result<Versionstamp, Error> {
         self.faults.pass().await?;
+        let turbulent = {
+            let plan = self.faults.plan();
+            plan.turbulence
+                .as_ref()
+                .map(|(turbulence, entropy)| (turbulence.commit, turbulence.fate(entropy)))
+        };
+        if let Some((commit, _)) = turbulent.filter(|(commit, _)| !commit.is_zero()) {
+            sleep(commit).await;
+        }
         let unknown = {
             let mut plan = self.faults.plan();
             if plan.conflicts > 0 {
@@ -143,7 +166,12 @@ impl Engine for FaultEngine {
                 }
                 Some(UnknownCommit::NotApplied) => return Err(Error::CommitUnknown),
                 Some(UnknownCommit::Applied) => true,
-                None => false,
+                None => match turbulent.map_or(Fate::Normal, |(_, fate)| fate) {
+                    Fate::Normal => false,
+                    Fate::Refused => return Err(Error::Conflict),
+                    Fate::UnknownNotApplied => return Err(Error::CommitUnknown),
+                    Fate::UnknownApplied => true,
+                },
             }
         };
         let stamp = self.inner.commit(commit).await?;

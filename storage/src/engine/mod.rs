@@ -1,5 +1,6 @@
 mod atomic;
 mod fault;
+mod fdb;
 mod lmdb;
 mod memory;
 mod turbulence;
@@ -12,6 +13,7 @@ use futures::future::BoxFuture;
 pub use self::{
     atomic::AtomicOp,
     fault::{FaultEngine, Faults, UnknownCommit},
+    fdb::{FdbEngine, FdbOptions, FdbTls},
     lmdb::{LmdbEngine, LmdbOptions},
     memory::{MemoryEngine, MemoryOptions},
     turbulence::Turbulence,

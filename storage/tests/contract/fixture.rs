@@ -10,7 +10,10 @@ use std::{
 };
 
 use aesp_proto::TenantId;
-use aesp_storage::{Error, FileKeyProvider, Kind, LmdbOptions, MemoryOptions, Range, Store, row_key};
+use aesp_storage::{
+    Error, FdbOptions, FileKeyProvider, Kind, LmdbOptions, MAX_KEY_BYTES, MemoryOptions, Range, Store,
+    row_key,
+};
 use tempfile::TempDir;
 
 /// A store and the folder that it may live in.
@@ -57,6 +60,33 @@ pub(crate) async fn lmdb_of(options: LmdbOptions) -> Fixture {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::lmdb(&folder.path().join("store"), options, provider(folder.path())).await.unwrap();
     ready(store, folder).await
+}
+
+/// The FoundationDB cluster of the tests, under a prefix that nothing else uses.
+pub(crate) fn fdb_options() -> FdbOptions {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::SeqCst);
+    let began = aesp_proto::Clock::now(&aesp_proto::SystemClock).0;
+    let cluster_file =
+        std::env::var_os("AESP_TEST_FDB_CLUSTER").expect("AESP_TEST_FDB_CLUSTER names a cluster file");
+    FdbOptions {
+        cluster_file: cluster_file.into(),
+        library: std::env::var_os("AESP_TEST_FDB_LIBRARY").map(Into::into),
+        prefix: format!("test-{began:x}-{}-{number}", std::process::id()),
+        ..FdbOptions::default()
+    }
+}
+
+pub(crate) async fn fdb() -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::fdb(fdb_options(), provider(folder.path())).await.unwrap();
+    ready(store, folder).await
+}
+
+/// Removes everything from a store.
+pub(crate) async fn clear(store: &Store) {
+    let end = &vec![u8::MAX; MAX_KEY_BYTES + 1];
+    store.run_borrowing(|tx| Box::pin(async move { tx.clear_range_raw(&[0], end) })).await.unwrap();
 }
 
 async fn ready(store: Store, folder: TempDir) -> Fixture {

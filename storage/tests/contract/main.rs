@@ -1,10 +1,12 @@
 //! What every engine of the store must do. The same tests run on memory, on memory that behaves like a store across a
-//! network, and on LMDB; what only LMDB can show has its own modules.
+//! network, on LMDB, and on the FoundationDB cluster whose cluster file `AESP_TEST_FDB_CLUSTER` names; without one they are
+//! reported as skipped. What only LMDB or only FoundationDB can show has its own modules.
 
 #![expect(clippy::unwrap_used, reason = "a test that can not go on fails")]
 #![expect(clippy::print_stdout, reason = "seeds are printed")]
 
 mod atomics;
+mod fdb_cluster;
 mod fixture;
 mod keys;
 mod limits;
@@ -42,6 +44,18 @@ macro_rules! on_every_engine {
                 async fn $name() { crate::$module::$name(crate::fixture::lmdb().await).await; }
             )* })*
         }
+        mod fdb {
+            $(mod $module { $(
+                #[cfg_attr(not(fdb_cluster), ignore = "AESP_TEST_FDB_CLUSTER names no cluster file")]
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    let store = crate::fixture::fdb().await;
+                    let rows = store.clone();
+                    crate::$module::$name(store).await;
+                    crate::fixture::clear(&rows).await;
+                }
+            )* })*
+        }
     };
 }
 
@@ -54,7 +68,7 @@ on_every_engine! {
     ranges::{both_directions_with_limits, own_writes_are_merged, bounds_are_half_open};
     atomics::{adds_do_not_conflict, own_operations_are_read, max_is_unsigned, odd_lengths_are_filled_up};
     stamps::{keys_come_in_commit_order, one_transaction_shares_a_stamp, stamped_data_is_unreadable_before_commit, values_are_stamped};
-    unknown::{applied_once, lost_commits_are_made_again, a_late_commit_loses, old_requests_expire, failures_are_remembered};
+    unknown::{applied_once, lost_commits_are_made_again, a_late_commit_loses, turbulence_loses_and_doubles_nothing, old_requests_expire, failures_are_remembered};
     watches::{a_change_wakes, an_equal_value_or_another_key_does_not, a_cleared_range_wakes};
     limits::{keys_and_values, whole_transactions, rows_up_to_ten_megabytes};
     rows::{

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use aesp_storage::{AtomicOp, Error, Range, Transaction};
 use proptest::{collection::vec, prelude::*};
 
-use crate::fixture::{Fixture, lmdb, memory, memory_like_fdb, raw};
+use crate::fixture::{Fixture, clear, fdb, lmdb, memory, memory_like_fdb, raw};
 
 /// One step of a transaction, on keys of one letter.
 #[derive(Clone, Debug)]
@@ -157,5 +157,16 @@ proptest! {
     fn lmdb_agrees_with_a_map(transactions in transactions()) {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async { agrees(&lmdb().await, &transactions).await });
+    }
+
+    #[test]
+    #[cfg_attr(not(fdb_cluster), ignore = "AESP_TEST_FDB_CLUSTER names no cluster file")]
+    fn fdb_agrees_with_a_map(transactions in transactions()) {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let store = fdb().await;
+            agrees(&store, &transactions).await;
+            clear(&store).await;
+        });
     }
 }

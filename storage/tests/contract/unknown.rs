@@ -46,6 +46,27 @@ pub(crate) async fn lost_commits_are_made_again(store: Fixture) {
     assert_eq!(store.count("n").await, 1);
 }
 
+/// Commits that end unknown both ways, and conflicts without a cause.
+pub(crate) async fn turbulence_loses_and_doubles_nothing(store: Fixture) {
+    let (faulty, _, faults) = store.with_faults();
+    let turbulence = Turbulence {
+        read: Duration::from_millis(1),
+        commit: Duration::ZERO,
+        spurious_conflict_one_in: 4,
+        unknown_commit_one_in: 3,
+        seed: 5,
+    };
+    faults.turbulence(Some(turbulence));
+    let mut attempts = 0;
+    for _ in 0..30 {
+        attempts += count_up(&faulty).await.unwrap();
+    }
+    assert_eq!(store.count("n").await, 30);
+    assert!(attempts > 30, "nothing was turbulent");
+    faults.turbulence(None);
+    assert_eq!(count_up(&faulty).await.unwrap(), 1);
+}
+
 /// The commit is still on its way when it is looked up, and arrives after it was made again.
 pub(crate) async fn a_late_commit_loses(store: Fixture) {
     let (faulty, engine, faults) = store.with_faults();

@@ -1,14 +1,21 @@
 use std::{fs, time::Duration};
 
-use aesp_sdk::{Client, Credentials, ErrorCode, Session, StreamPart, v1};
-use aesp_tests::{Contract, HOUR, Host, SHARDS, Site, Trio, balanced, nodes, scrape, soon, until};
+use aesp_sdk::{Client, Credentials, ErrorCode, RuntimeStatus, Session, StreamPart, ToolFailure, v1};
+use aesp_tests::{
+    Contract, HOUR, Host, SHARDS, Site, Trio, Worker, balanced, nodes, platform, scrape, soon, until,
+};
 use anyhow::ensure;
 use serde_json::{Value, json};
 use tokio::{process::Command, sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
 
-use crate::support::{DENIALS, Gate, refused};
+use crate::{
+    raw_runtime::Raw,
+    support::{DENIALS, Gate, refused},
+};
 
+const GZIP: CompressionEncoding = CompressionEncoding::Gzip;
 const ANSWERED: &str = "aesp_forwarded_requests_total{outcome=\"answered\"}";
 
 async fn echoed(session: &Session, text: &str) -> Value {
@@ -31,6 +38,13 @@ async fn a_session_is_used_through_every_node() {
         refused(session.call("none", json!({})).send().await, &[ErrorCode::ToolNotFound]);
     }
     assert_eq!(scrape(&trio.nodes[0], ANSWERED).await.unwrap(), 0.0, "the owner forwarded its own");
+
+    // An encoded request finds its owner as well.
+    let before = scrape(&trio.nodes[1], ANSWERED).await.unwrap();
+    let mut encoded = trio.agent.client(&trio.nodes[1]).unwrap().agent().send_compressed(GZIP);
+    let asked = encoded.get_session(v1::GetSessionRequest { session_id: own.id().into() }).await;
+    assert_eq!(asked.unwrap().into_inner().session_id, own.id());
+    assert_eq!(scrape(&trio.nodes[1], ANSWERED).await.unwrap(), before + 1.0, "it was not forwarded");
 
     let person = trio.site.issue(&["issue", "--name", "person"]).await.unwrap();
     let bind = v1::BindCertificateRequest {
@@ -240,6 +254,78 @@ async fn a_planned_stop_fails_no_call() {
 }
 
 #[tokio::test]
+async fn a_call_within_another_is_let_in_while_their_session_leaves() {
+    let trio = Trio::new().await.unwrap();
+    trio.offer(Contract::new("outer").timeout_ms(60_000)).await.unwrap();
+    let gate = Gate::new();
+    let inside = gate.clone();
+    // At another node than the session, so that the inner call is forwarded.
+    let certificate = platform::register(&trio.nodes[1], "worker", &[&trio.acme]).await.unwrap();
+    let runtime = Worker::builder(&trio.nodes[1], "worker", &certificate).unwrap();
+    let runtime = runtime.tool("echo", async |_, args| Ok(args)).tool("outer", move |call, _| {
+        let inside = inside.clone();
+        async move {
+            inside.pass().await;
+            let inner = call.call("echo", json!({ "text": "inner" })).await;
+            let failed = |error: aesp_sdk::Error| ToolFailure::new(error.to_string());
+            inner.map_err(failed)?.into_content().map_err(failed)
+        }
+    });
+    let _worker = Worker::start(runtime).await.unwrap();
+    let account = trio.acme.account("worker-account", &["caller"]).await.unwrap();
+    let bind = v1::BindCertificateRequest {
+        tenant_id: trio.acme.id().into(),
+        principal_id: account.principal.principal_id.clone(),
+        certificate_identity: certificate.identity.clone(),
+    };
+    trio.administrator.identity().bind_certificate(bind).await.unwrap();
+
+    let session = trio.session(0).await.unwrap();
+    let outer = session.call("outer", json!({})).timeout(Duration::from_secs(60));
+    let calling = tokio::spawn(async move { outer.send().await });
+    gate.arrival().await;
+    let operator = trio.nodes[2].administrator().unwrap();
+    let drain = v1::DrainNodeRequest { node: "n1".into() };
+    let draining = tokio::spawn(async move { operator.cluster().drain_node(drain).await });
+    until("only the shard of the session is left", async || {
+        let seen = nodes(&trio.nodes[2].administrator()?).await?;
+        let left = seen.iter().find(|node| node.name == "n1").map(|node| node.shards);
+        ensure!(left == Some(1), "{seen:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let opened = Instant::now();
+    gate.open();
+    let answer = soon("the outer call ends", calling).await.unwrap().unwrap().unwrap();
+    assert_eq!(answer.into_content().unwrap(), json!({ "text": "inner" }));
+    let drained = soon("the node is empty", draining).await.unwrap().unwrap().unwrap().into_inner();
+    assert_eq!(drained.shards_left, 0);
+    // Less than the grace, after which the outer call would have been cancelled.
+    assert!(opened.elapsed() < Duration::from_secs(10), "{:?}", opened.elapsed());
+}
+
+#[tokio::test]
+async fn of_two_processes_under_one_name_the_newer_stays_and_the_older_is_told() {
+    let trio = Trio::new().await.unwrap();
+    let certificate = platform::register(&trio.nodes[0], "worker", &[&trio.acme]).await.unwrap();
+    let runtime = Worker::builder(&trio.nodes[0], "worker", &certificate).unwrap();
+    let mut older = Worker::start(runtime.tool("echo", async |_, args| Ok(args))).await.unwrap();
+    // One that does not say which process it is may be the same.
+    let mut newer = Raw::connect_to(&trio.nodes[1], "worker", &certificate, &["echo"]).await;
+    let told = |status: &RuntimeStatus| {
+        status.last_error.as_ref().is_some_and(|why| why.contains("newer connection"))
+    };
+    older.status("the older one is told", told).await.unwrap();
+    // It comes back, and is the newer one then.
+    let reason = newer.hear(|frame| match frame {
+        v1::host_frame::Frame::GoAway(go) => Some(go.reason),
+        _ => None,
+    });
+    assert!(reason.await.contains("newer connection"));
+}
+
+#[tokio::test]
 async fn operators_see_the_nodes_and_drain_them() {
     let trio = Trio::new().await.unwrap();
     let _workers = trio.workers(|runtime| runtime.tool("echo", async |_, args| Ok(args))).await.unwrap();
@@ -321,6 +407,9 @@ async fn a_lone_node_and_a_cluster_do_not_share_a_store() {
     // The member is as well as before; when it has left, the store is free.
     let administrator = member.administrator().unwrap();
     assert_eq!(balanced(&administrator, 1).await.unwrap()[0].name, "n1");
+    let query = v1::QueryEventsRequest { action: "cluster.store_contested".into(), ..Default::default() };
+    let told = administrator.audit().query_events(query).await.unwrap().into_inner().events;
+    assert_eq!(told[0].metadata.get("name").map(String::as_str), Some("n1"), "{told:?}");
     member.process().stop().await.unwrap();
     let mut process = aesp_tests::Process::start(lone_node(), &site.folder().join("lone.log")).unwrap();
     let listens = process.line("the lone node listens", |line| line.contains("\"listening\"").then_some(()));

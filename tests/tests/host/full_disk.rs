@@ -5,7 +5,7 @@ use std::{
 };
 
 use aesp_sdk::{Error, ErrorCode};
-use aesp_tests::{World, soon, until};
+use aesp_tests::{World, peers, soon, until};
 use serde_json::json;
 
 use crate::support::{DENIALS, refused};
@@ -17,7 +17,6 @@ struct SmallDisk {
 
 impl SmallDisk {
     /// Puts the folder's content on a small disk that is mounted in its place.
-    #[expect(clippy::print_stdout, reason = "a test that can't be made says so")]
     fn under(folder: &Path, megabytes: u32) -> Option<Self> {
         let aside = folder.with_extension("aside");
         std::fs::rename(folder, &aside).unwrap();
@@ -27,7 +26,7 @@ impl SmallDisk {
             mount.args(["-t", "tmpfs", "-o", &format!("size={megabytes}m,mode=700"), "tmpfs"]).arg(folder);
         let mounted = mount.output();
         if !mounted.as_ref().is_ok_and(|output| output.status.success()) {
-            println!("SKIPPED: no small disk can be mounted here: {mounted:?}");
+            peers::skip(&format!("only root can mount a small disk: {mounted:?}"));
             return None;
         }
         let disk = Self { path: folder.to_owned() };

@@ -340,6 +340,13 @@ impl Owned {
             "RebalanceCluster" => v1::RebalanceClusterRequest {}.encode_to_vec(),
             "DrainNode" => v1::DrainNodeRequest { node: "node-1".into() }.encode_to_vec(),
             "RemoveNode" => v1::RemoveNodeRequest { node: "node-1".into() }.encode_to_vec(),
+            "CreateJoinToken" => {
+                v1::CreateJoinTokenRequest { node: "node-2".into(), ..Default::default() }.encode_to_vec()
+            }
+            "ListJoinTokens" => v1::ListJoinTokensRequest {}.encode_to_vec(),
+            "RevokeJoinToken" => {
+                v1::RevokeJoinTokenRequest { token_id: format!("tok_{}", "0".repeat(26)) }.encode_to_vec()
+            }
             "GetTenantUsage" => v1::GetTenantUsageRequest { tenant_id }.encode_to_vec(),
             other => panic!("nobody knows a right request of {other}: add one"),
         }
@@ -362,6 +369,7 @@ impl Owned {
             "BindCertificate",
             "GetClusterStatus",
             "RebalanceCluster",
+            "ListJoinTokens",
         ];
         if !platform.iter().any(|rpc| path.ends_with(&format!("/{rpc}"))) {
             return (&self.owner, self.account.principal.principal_id.clone());

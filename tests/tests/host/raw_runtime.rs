@@ -5,7 +5,7 @@ use aesp_sdk::{
         ToolResult, host_frame, runtime_frame::Frame, runtime_service_client::RuntimeServiceClient,
     },
 };
-use aesp_tests::{Certificate, World, soon};
+use aesp_tests::{Certificate, Host, World, soon};
 use serde_json::json;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -31,8 +31,17 @@ impl Raw {
         certificate: &Certificate,
         tools: &[&str],
     ) -> Self {
-        let tls = world.host.tls(Some(certificate)).unwrap();
-        let client = Client::builder(tls).endpoint(world.host.endpoint()).build().unwrap();
+        Self::connect_to(&world.host, runtime_id, certificate, tools).await
+    }
+
+    pub(crate) async fn connect_to(
+        host: &Host,
+        runtime_id: &str,
+        certificate: &Certificate,
+        tools: &[&str],
+    ) -> Self {
+        let tls = host.tls(Some(certificate)).unwrap();
+        let client = Client::builder(tls).endpoint(host.endpoint()).build().unwrap();
         let (frames, sent) = mpsc::unbounded_channel();
         let mut service = RuntimeServiceClient::new(client.channel());
         let announce = AnnounceRuntime {

@@ -2,6 +2,8 @@
 #![expect(dead_code, reason = "the tests and the example each use a part")]
 #![expect(clippy::unwrap_used, reason = "helper of tests")]
 
+pub(crate) mod staged;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
@@ -17,23 +19,23 @@ use aesp_catalog::{Contract, Origin as ContractOrigin};
 use aesp_identity::{TokenOptions, Tokens};
 use aesp_policy::{Grant, Role};
 use aesp_proto::{
-    Clock, DispatchId, Entropy, Error, Result, SessionId, SystemClock, TenantId, Timestamp,
+    Clock, DispatchId, Entropy, Error, PrincipalId, Result, SessionId, SystemClock, TenantId, Timestamp,
     v1::{
         AnnounceRuntime, AuthorizeToolCallRequest, AuthorizeToolCallResponse, ContractDraft,
         ContractReference, Effects, FulfillTools, FunctionCall, FunctionResult, InvocationStatus,
-        InvokeRequest, InvokeResponse, LogToolResultRequest, LogToolResultResponse, PrincipalType,
-        ResultStatus, Risk, RuntimeFrame, ToolCall, ToolResult, host_frame::Frame as Host,
-        runtime_frame::Frame,
+        InvokeRequest, InvokeResponse, InvokeStreamResponse, LogToolResultRequest, LogToolResultResponse,
+        PrincipalType, ResultStatus, Risk, RuntimeFrame, StreamChunk, ToolCall, ToolResult,
+        host_frame::Frame as Host, runtime_frame::Frame,
     },
 };
 use aesp_runtime::{Admission, Directory, PeerIdentity, Registration, Rights, RuntimeSlot, Runtimes, Wiring};
 use aesp_session::{NewSession, Origin, Sessions};
-use aesp_storage::{Store, Transaction};
+use aesp_storage::{Kind, Range, Store, Transaction, row_key};
 use aesp_supervision::Supervisor;
 use aesp_tenant::{NewTenant, Tenants};
 use async_trait::async_trait;
-use futures::{StreamExt, stream};
-use tokio::sync::mpsc;
+use futures::{Stream, StreamExt, stream};
+use tokio::sync::{Semaphore, mpsc};
 use tonic::Status;
 
 pub(crate) const TENANT: TenantId = TenantId::from_bytes([7; 16]);
@@ -41,9 +43,16 @@ pub(crate) const TENANT: TenantId = TenantId::from_bytes([7; 16]);
 /// A node without its front doors.
 pub(crate) struct Pipeline {
     pub(crate) calls: Calls,
+    pub(crate) decisions: Access,
+    pub(crate) views: Views,
+    pub(crate) sessions: Sessions,
+    pub(crate) store: Store,
+    pub(crate) agent: PrincipalId,
     access: Authenticator,
     token: String,
     session: SessionId,
+    /// Lets the Runtime answer calls with the arguments [`HELD`].
+    pub(crate) answers: Arc<Semaphore>,
     pub(crate) late: Arc<Late>,
     pub(crate) shards: aesp_cluster::Ownership,
     /// How many changes of rights the last hop has applied that the views have not.
@@ -54,7 +63,7 @@ pub(crate) struct Pipeline {
 }
 
 impl Pipeline {
-    /// Starts a node on an empty store, with the tools `read` and `write`, of which the latter has effects.
+    /// Starts a node on an empty store, with the tools `read`, `write`, which has effects, and `count`, which streams.
     pub(crate) async fn start(store: Store) -> Self {
         Self::start_at(store, Arc::new(SystemClock)).await
     }
@@ -85,7 +94,14 @@ impl Pipeline {
         let claimed: std::result::Result<_, aesp_storage::Error> = claim.await;
         let shards = aesp_cluster::Ownership::all(aesp_proto::Incarnation(1), &claimed.unwrap());
         let views = Views::start(store.clone()).await.unwrap();
-        let tenants = Tenants::new(supervisor.clone(), aesp_tenant::Metrics::new(&registry).unwrap());
+        let wiring = aesp_tenant::Wiring {
+            store: store.clone(),
+            shards: shards.clone(),
+            living: Arc::new(|| BTreeSet::from([aesp_proto::Incarnation(1)])),
+            supervisor: supervisor.clone(),
+            metrics: aesp_tenant::Metrics::new(&registry).unwrap(),
+        };
+        let tenants = Tenants::start(wiring).await.unwrap();
         let context = aesp_session::Context {
             store: store.clone(),
             recorder: recorder.clone(),
@@ -117,12 +133,12 @@ impl Pipeline {
             Authenticator::new(store.clone(), tokens, views.clone(), recorder.clone(), clock.clone());
         let access = Access::new(views.clone(), authenticator.clone(), recorder, entropy, clock);
         let parts = CallParts {
-            access,
+            access: access.clone(),
             tenants,
             sessions: sessions.clone(),
             runtimes,
             shards: shards.clone(),
-            store,
+            store: store.clone(),
             calls_in_flight: 20_000,
             may_act: Arc::new(|| true),
         };
@@ -134,9 +150,26 @@ impl Pipeline {
         let new =
             NewSession { principal: principal.id, suggested: None, metadata: BTreeMap::new(), ttl: None };
         let session = sessions.create(&view.tenant, new, Origin::default()).await.unwrap().id;
-        let dispatches = connect(&runtimes).await;
+        let answers = Arc::new(Semaphore::new(0));
+        let dispatches = connect(&runtimes, Arc::clone(&answers)).await;
         let token = token.reveal().to_owned();
-        Self { calls, access: authenticator, token, session, late, shards, ahead, dispatches, _audit: audit }
+        Self {
+            calls,
+            decisions: access,
+            views,
+            sessions,
+            store,
+            agent: principal.id,
+            access: authenticator,
+            token,
+            session,
+            answers,
+            late,
+            shards,
+            ahead,
+            dispatches,
+            _audit: audit,
+        }
     }
 
     /// Makes a call as a front door does: authenticates the token, then invokes.
@@ -147,16 +180,44 @@ impl Pipeline {
         args: &'static [u8],
     ) -> Result<InvokeResponse> {
         let caller = self.caller().await?;
+        self.calls.invoke(caller, self.request(tool, invocation, args)).await
+    }
+
+    /// As [`Pipeline::call`], with the answer in parts.
+    pub(crate) async fn stream(
+        &self,
+        tool: &str,
+        invocation: String,
+    ) -> impl Stream<Item = Result<InvokeStreamResponse>> + Send + use<> {
+        let caller = self.caller().await.unwrap();
+        self.calls.invoke_stream(caller, self.request(tool, invocation, b"{}"))
+    }
+
+    fn request(&self, tool: &str, invocation: String, args: &'static [u8]) -> InvokeRequest {
         let call = FunctionCall { name: tool.into(), args_json: args.into(), ..FunctionCall::default() };
-        let request = InvokeRequest {
+        InvokeRequest {
             session_id: self.session.to_string(),
             invocation_id: invocation,
             call: Some(call),
             // Of one that is never answered nothing more is to be seen.
             timeout_ms: if args == UNANSWERED { 100 } else { 0 },
             ..InvokeRequest::default()
-        };
-        self.calls.invoke(caller, request).await
+        }
+    }
+
+    /// Ends the session, with whatever runs in it; returns when it has ended.
+    pub(crate) async fn end_session(&self) {
+        self.sessions.destroy(TENANT, self.session, true, Origin::default()).await.unwrap();
+    }
+
+    /// Counts the dispatches that the store knows as somebody's.
+    pub(crate) async fn named_dispatches(&self) -> usize {
+        let range = Range::prefix(&row_key(TenantId::PLATFORM, Kind::DISPATCH, b""));
+        let rows = self.store.run(move |tx| {
+            let range = range.clone();
+            Box::pin(async move { tx.range_raw(range).await })
+        });
+        rows.await.map_err(|error: aesp_storage::Error| error).unwrap().len()
     }
 
     /// Asks for the permit of a tool that runs at the agent.
@@ -193,7 +254,7 @@ impl Pipeline {
         self.calls.outcome(TENANT, self.session, invocation).await.unwrap().status()
     }
 
-    async fn caller(&self) -> Result<Caller> {
+    pub(crate) async fn caller(&self) -> Result<Caller> {
         let source = Source {
             ip: Some([127, 0, 0, 1].into()),
             user_agent: "test".into(),
@@ -221,7 +282,9 @@ async fn populate(tx: &Transaction, entropy: &Entropy, now: Timestamp) -> Result
     };
     aesp_policy::create_role(tx, TENANT, &role).await?;
     aesp_policy::assign_role(tx, TENANT, agent.id, "caller", None).await?;
-    for (tool, effects) in [("read", Effects::ReadOnly), ("write", Effects::NonIdempotent)] {
+    let tools =
+        [("read", Effects::ReadOnly), ("write", Effects::NonIdempotent), ("count", Effects::ReadOnly)];
+    for (tool, effects) in tools {
         let draft = ContractDraft {
             name: tool.into(),
             version: "1.0.0".into(),
@@ -230,6 +293,8 @@ async fn populate(tx: &Transaction, entropy: &Entropy, now: Timestamp) -> Result
             effects: effects.into(),
             risk: Risk::Low.into(),
             timeout_ms: 30_000,
+            supports_streaming: tool == "count",
+            chunk_schema_json: if tool == "count" { br#"{"type":"integer"}"#.to_vec() } else { Vec::new() },
             security_classification: "INTERNAL".into(),
             ..ContractDraft::default()
         };
@@ -246,7 +311,7 @@ async fn load_tokens(store: &Store) -> Arc<Tokens> {
 }
 
 /// Connects the Runtime, and returns when it may be called what it will have been given.
-async fn connect(runtimes: &Runtimes) -> Arc<Mutex<Vec<DispatchId>>> {
+async fn connect(runtimes: &Runtimes, answers: Arc<Semaphore>) -> Arc<Mutex<Vec<DispatchId>>> {
     let (sender, receiver) = mpsc::channel::<std::result::Result<RuntimeFrame, Status>>(65_536);
     let inbound =
         stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) });
@@ -262,10 +327,11 @@ async fn connect(runtimes: &Runtimes) -> Arc<Mutex<Vec<DispatchId>>> {
     };
     sender.send(Ok(say(Frame::Announce(announcement)))).await.unwrap();
     assert!(matches!(frames.next().await.unwrap().unwrap().frame, Some(Host::Announced(_))));
-    let wishes = FulfillTools { tool_names: vec!["read".into(), "write".into()], ..Default::default() };
+    let wishes =
+        FulfillTools { tool_names: ["read", "write", "count"].map(Into::into).into(), ..Default::default() };
     sender.send(Ok(say(Frame::Fulfill(wishes)))).await.unwrap();
     match frames.next().await.unwrap().unwrap().frame {
-        Some(Host::Fulfilled(answer)) => assert_eq!(answer.fulfilled.len(), 2, "{answer:?}"),
+        Some(Host::Fulfilled(answer)) => assert_eq!(answer.fulfilled.len(), 3, "{answer:?}"),
         other => panic!("{other:?}"),
     }
     let given = Arc::new(Mutex::new(Vec::new()));
@@ -275,11 +341,23 @@ async fn connect(runtimes: &Runtimes) -> Arc<Mutex<Vec<DispatchId>>> {
         while let Some(Ok(frame)) = frames.next().await {
             if let Some(Host::Call(call)) = frame.frame {
                 given.lock().unwrap().push(DispatchId::from_slice(&call.dispatch_id).unwrap());
-                if call.call.as_ref().is_some_and(|call| call.args_json == UNANSWERED) {
+                if call.streaming {
+                    for chunk_id in 0..3 {
+                        let (dispatch_id, payload) = (call.dispatch_id.clone(), b"0".to_vec());
+                        let chunk = StreamChunk { chunk_id, payload, dispatch_id, ..StreamChunk::default() };
+                        sender.send(Ok(say(Frame::Chunk(chunk)))).await.unwrap();
+                    }
                     continue;
                 }
-                let refuses = call.call.as_ref().is_some_and(|call| call.args_json == REFUSED_ONCE);
+                let args = call.call.as_ref().map(|call| call.args_json.clone()).unwrap_or_default();
+                let refuses = args == REFUSED_ONCE || args == REFUSED_THEN_HELD;
                 let not_run = refuses && !std::mem::replace(&mut refused, refuses);
+                if args == UNANSWERED {
+                    continue;
+                }
+                if !not_run && (args == HELD || args == REFUSED_THEN_HELD) {
+                    answers.acquire().await.unwrap().forget();
+                }
                 let result = ToolResult { not_run, ..answer(call) };
                 sender.send(Ok(say(Frame::Result(result)))).await.unwrap();
             }
@@ -290,6 +368,12 @@ async fn connect(runtimes: &Runtimes) -> Arc<Mutex<Vec<DispatchId>>> {
 
 /// Arguments that the Runtime never answers.
 pub(crate) const UNANSWERED: &[u8] = br#"{"text":"unanswered"}"#;
+
+/// Arguments that the Runtime answers when it is let.
+pub(crate) const HELD: &[u8] = br#"{"text":"held"}"#;
+
+/// Arguments that it refuses the first time, as [`REFUSED_ONCE`], and then answers when it is let.
+pub(crate) const REFUSED_THEN_HELD: &[u8] = br#"{"text":"refused, then held"}"#;
 
 /// Arguments that the Runtime refuses before it runs anything, the first time.
 pub(crate) const REFUSED_ONCE: &[u8] = br#"{"text":"refused once"}"#;

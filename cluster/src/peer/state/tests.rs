@@ -13,6 +13,9 @@ const LIMITS: Limits = Limits {
     reserve_bytes: 900,
 };
 
+/// A part holds the number of its request.
+const NUMBER_BYTES: u32 = 8;
+
 #[derive(Clone, Debug)]
 enum Step {
     Request(usize),
@@ -49,6 +52,8 @@ struct Pair {
     running: BTreeSet<u64>,
     ids: BTreeMap<u64, u64>,
     parts: BTreeMap<u64, u32>,
+    /// What the server may still send, by the id of the request.
+    credit: BTreeMap<u64, u32>,
     ends: BTreeMap<u64, Vec<Result<(), &'static str>>>,
     withdrawn: BTreeSet<u64>,
 }
@@ -65,6 +70,7 @@ impl Pair {
             running: BTreeSet::new(),
             ids: BTreeMap::new(),
             parts: BTreeMap::new(),
+            credit: BTreeMap::new(),
             ends: BTreeMap::new(),
             withdrawn: BTreeSet::new(),
         }
@@ -103,20 +109,25 @@ impl Pair {
             Step::Deliver => {
                 for frame in self.there.pop_front().into_iter().flat_map(|batch| batch.frames) {
                     match self.server.received(frame.frame.unwrap()) {
-                        Received::Request { id, payload, .. } => {
+                        Received::Request { id, payload, window, .. } => {
+                            self.credit.insert(id, window);
                             let number = u64::from_be_bytes(payload[..8].try_into().unwrap());
                             assert_eq!(self.seen.insert(id, number), None);
                             self.server.serve(id, id);
                             self.running.insert(id);
                         }
                         Received::Cancelled(id) => assert!(self.running.remove(&id)),
+                        Received::Credit(id, bytes) => *self.credit.get_mut(&id).unwrap() += bytes,
                         Received::Nothing => {}
                         other => panic!("{other:?}"),
                     }
                 }
             }
             Step::Part(which) => {
-                if let Some(id) = pick(which, &self.running) {
+                if let Some(id) = pick(which, &self.running)
+                    && self.credit[&id] >= NUMBER_BYTES
+                {
+                    *self.credit.get_mut(&id).unwrap() -= NUMBER_BYTES;
                     assert!(self.server.part(id, Bytes::copy_from_slice(&self.seen[&id].to_be_bytes())));
                 }
             }
@@ -134,6 +145,7 @@ impl Pair {
                             assert_eq!(payload[..], number.to_be_bytes(), "the answer of another request");
                             assert!(!self.ends.contains_key(&number), "a part after the end");
                             *self.parts.entry(number).or_default() += 1;
+                            self.caller.credit(self.ids[&number], NUMBER_BYTES);
                         }
                         Received::End(number, how) => self.end(number, how),
                         Received::Nothing => {}
@@ -208,6 +220,24 @@ fn windows_are_small_when_the_reserve_is_used_up() {
     let mut state = State::<u64, ()>::new(LIMITS, Instant::now());
     let windows: Vec<_> = (0..5).map(|n| state.request(n, Topic::Forward, Bytes::new()).unwrap().1).collect();
     assert_eq!(windows, [300, 300, 300, 50, 50]);
+}
+
+#[test]
+fn who_sends_more_than_its_window_is_cut_off() {
+    for (bytes, fit) in [(100, 3), (0, 300), (1_000, 1)] {
+        let mut state = State::<u64, ()>::new(LIMITS, Instant::now());
+        let (id, window) = state.request(7, Topic::Forward, Bytes::new()).unwrap();
+        assert_eq!(window, 300);
+        let part = |state: &mut State<u64, ()>| {
+            state.received(Frame::Part(PeerPart { id, payload: vec![0; bytes].into() }))
+        };
+        for _ in 0..fit {
+            assert!(matches!(part(&mut state), Received::Part(7, _)), "parts of {bytes} bytes");
+        }
+        assert!(matches!(part(&mut state), Received::Violation("window_overrun")), "parts of {bytes} bytes");
+        state.credit(id, part_cost(bytes, window));
+        assert!(matches!(part(&mut state), Received::Part(7, _)), "what was taken makes room");
+    }
 }
 
 #[test]

@@ -104,7 +104,8 @@ async fn a_dialler_says_nothing_to_a_server_that_is_not_the_node_it_means() {
             }
             said
         });
-        let impostors = Peer { incarnation: incarnation(1), name: "n1".into(), endpoint };
+        let birth = "birth of 1".into();
+        let impostors = Peer { incarnation: incarnation(1), name: "n1".into(), endpoint, birth };
         node.nodes.send_replace(Arc::from([impostors]));
         let said = timeout(DEADLINE, impostor).await.expect("ends").unwrap();
         assert!(said.is_empty(), "{reason}: {said:?}");

@@ -205,9 +205,12 @@ impl Node {
     pub(super) async fn start_with(
         authority: &Authority,
         uri: &str,
-        options: Options,
+        mut options: Options,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        if options.birth.is_empty() {
+            options.birth = format!("birth of {}", options.own);
+        }
         let (certificate, key, serial) = authority.issue(uri, &BOTH);
         let tls = LiveTls::new(authority.tls((certificate, key), &[]));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -233,7 +236,12 @@ impl Node {
     }
 
     pub(super) fn peer(&self) -> Peer {
-        Peer { incarnation: self.own(), name: format!("n{}", self.own()), endpoint: self.at.to_string() }
+        Peer {
+            incarnation: self.own(),
+            name: format!("n{}", self.own()),
+            endpoint: self.at.to_string(),
+            birth: self.peers.0.options.birth.clone(),
+        }
     }
 
     /// Waits until links are open to exactly these.

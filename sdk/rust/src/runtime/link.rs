@@ -57,6 +57,8 @@ pub(crate) enum End {
 #[derive(Debug)]
 pub(crate) struct AskedToLeave {
     pub(crate) generation: u64,
+    /// Why, as the Host says.
+    pub(crate) reason: String,
     /// Cancelled when it may leave: the Runtime serves elsewhere, or there is no elsewhere.
     pub(crate) leave: CancellationToken,
 }
@@ -203,9 +205,10 @@ impl Link {
                 if self.leaving.is_none() {
                     let grace = Duration::from_millis(go.grace_ms.into());
                     let until = (go.grace_ms > 0).then(|| Instant::now() + grace);
-                    self.asked = Some(Asked { reason: go.reason, until });
+                    self.asked = Some(Asked { reason: go.reason.clone(), until });
                 }
-                drop(events.send(AskedToLeave { generation: self.generation, leave: self.leave.clone() }));
+                let (generation, leave) = (self.generation, self.leave.clone());
+                drop(events.send(AskedToLeave { generation, reason: go.reason, leave }));
             }
             host_frame::Frame::Fulfilled(answer) => self.fulfilled(answer),
             host_frame::Frame::Error(refusal) => return Some(End::Lost(Error::from_details(refusal))),

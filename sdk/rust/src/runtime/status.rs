@@ -33,6 +33,7 @@ pub struct RuntimeStatus {
     pub registered: BTreeSet<String>,
     /// The tools that the Host did not register, with the reasons.
     pub not_registered: BTreeMap<String, String>,
-    /// Why the last attempt to connect failed, or the last connection ended.
+    /// Why the last attempt to connect failed, the last connection ended, or the Host asked it to end: because the node shuts
+    /// down, or because another process connected under the same name and instance. None while nothing is wrong.
     pub last_error: Option<String>,
 }

@@ -6,7 +6,7 @@ use aesp_proto::{
     Error, ErrorCode,
     v1::{CancelCall, GoAway, Heartbeat, ToolResult, host_frame, runtime_frame},
 };
-use aesp_sdk::{Runtime, RuntimeState, ToolFailure};
+use aesp_sdk::{Runtime, RuntimeState, RuntimeStatus, ToolFailure};
 use serde_json::json;
 use tokio::sync::Notify;
 
@@ -272,11 +272,14 @@ async fn asked_to_go_away_it_is_elsewhere_before_it_leaves() {
                 Ok(args)
             }
         });
-    let (_handle, _run) = start(builder);
+    let (handle, _run) = start(builder);
     let mut old = first.runtime().await;
     old.welcome(0, 0).await;
     old.call(1, "slow", &json!(1));
     old.send(host_frame::Frame::GoAway(GoAway { reason: "shutdown".into(), grace_ms: 60_000 }));
+    let told =
+        |status: &RuntimeStatus| status.last_error.as_ref().is_some_and(|why| why.contains("shutdown"));
+    until(&handle, "says why", told).await;
 
     let mut new = second.runtime().await;
     new.accept(0, 0).await;

@@ -48,10 +48,11 @@ pub(crate) async fn serve(config: PathBuf) -> anyhow::Result<()> {
     let host = aesp_node::Host {
         routes,
         jwks: Arc::new(String::new),
-        ready: Arc::new(|| Ok(())),
+        ready: Arc::new(Vec::new),
         registry: prometheus::Registry::new(),
         peers: None,
         lost: Box::pin(std::future::pending()),
+        gave_up: Box::pin(std::future::pending()),
         drain: Box::new(NoDrain),
         refused: Arc::new(|_, _| ()),
     };
