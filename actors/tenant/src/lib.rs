@@ -5,7 +5,7 @@
 //! # Limits, over the whole cluster
 //!
 //! A tenant's **home** is on the node that owns the tenant's shard. It hands out credits: for sessions, calls in flight and
-//! Runtimes (levels), and for calls that start (the rate). Each node is a **holder**: its [`gate`] uses what it holds with
+//! Runtimes (levels), and for calls that start (the rate). Each node is a **holder**: its `gate` uses what it holds with
 //! atomics, and asks when it has nothing left. `home`, `holder` and what they are made of do no I/O; `exchange` carries their
 //! messages, `model` runs them against a network that loses, doubles and reorders.
 //!
