@@ -1,15 +1,12 @@
 //! What the tools did, counted in files that outlive the processes which wrote them.
 
-use std::{
-    fs::{self, File},
-    io::{self, Read, Seek, SeekFrom, Write},
-    path::Path,
-    sync::{Mutex, PoisonError},
+use std::{io, path::Path};
+
+use crate::{
+    history::CallKey,
+    lines::{self, Lines},
+    tools::Tool,
 };
-
-use anyhow::Context;
-
-use crate::{history::CallKey, tools::Tool};
 
 /// One effect: a tool that began to work on a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,35 +16,21 @@ pub(crate) struct Effect {
     pub(crate) dispatch: String,
 }
 
-/// Counts effects by appending a line for each, before the tool answers.
-///
-/// A line is handed to the system in one write, so it is there however the process dies. (A machine that loses power may lose
-/// the last ones; then a call looks as if it had not run.)
-pub(crate) struct Counter(Mutex<File>);
+/// Counts effects by appending a line for each, before the tool answers. A call whose line was lost looks as if it had not run.
+pub(crate) struct Counter(Lines);
 
 impl Counter {
     /// # Errors
     /// When the file can't be opened.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let mut file = File::options().read(true).append(true).create(true).open(path)?;
-        // A line that a killed process left unfinished must not swallow the next one.
-        if file.seek(SeekFrom::End(0))? > 0 {
-            file.seek(SeekFrom::End(-1))?;
-            let mut last = [0];
-            file.read_exact(&mut last)?;
-            if last != *b"\n" {
-                file.write_all(b"\n")?;
-            }
-        }
-        Ok(Self(Mutex::new(file)))
+        Lines::open(path).map(Self)
     }
 
     /// # Errors
     /// When the line can't be written; the effect must not happen then.
     pub(crate) fn count(&self, effect: &Effect) -> io::Result<()> {
         let Effect { tool, key, dispatch } = effect;
-        let line = format!("{} {} {} {dispatch}\n", tool.name(), key.session, key.invocation);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes())
+        self.0.append(&format!("{} {} {} {dispatch}", tool.name(), key.session, key.invocation))
     }
 }
 
@@ -56,12 +39,8 @@ impl Counter {
 /// # Errors
 /// When a file can't be read.
 pub(crate) fn read(folder: &Path) -> anyhow::Result<Vec<Effect>> {
-    let mut effects = Vec::new();
-    for entry in fs::read_dir(folder).with_context(|| format!("can't read {}", folder.display()))? {
-        let text = fs::read(entry?.path())?;
-        effects.extend(String::from_utf8_lossy(&text).lines().filter_map(parse));
-    }
-    Ok(effects)
+    let texts = lines::read_all(folder)?;
+    Ok(texts.iter().flat_map(|text| text.lines()).filter_map(parse).collect())
 }
 
 fn parse(line: &str) -> Option<Effect> {
@@ -77,6 +56,8 @@ fn parse(line: &str) -> Option<Effect> {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs::File, io::Write};
+
     use super::*;
 
     fn effect(invocation: &str) -> Effect {

@@ -5,7 +5,7 @@ use std::{
     fmt,
     fs::{self, File},
     io::Write,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -22,10 +22,12 @@ use tokio::time::{Instant, sleep};
 use crate::{
     access::Access,
     audit_log::{self, Record},
+    crowding::Limits,
     effects::{self, Effect},
     history::{Call, CallKey, End, History},
     tools::Tool,
-    workload::{Answer, Ground, Verdict, ask, verdict},
+    visits::{self, Visit},
+    workload::{Answer, Ground, LIMITS, Verdict, ask, verdict},
 };
 
 /// How many calls are asked again at most, chosen by the seed.
@@ -75,6 +77,33 @@ pub(crate) enum Verified {
     Broken(String),
 }
 
+/// Where a run left what is checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Traces {
+    /// The folders in which the tools wrote.
+    pub(crate) effects: PathBuf,
+    pub(crate) visits: PathBuf,
+    pub(crate) folder: PathBuf,
+    pub(crate) seed: u64,
+}
+
+impl Traces {
+    /// Returns where everything is below the folder of a run.
+    pub(crate) fn in_folder(folder: &Path, seed: u64) -> Self {
+        let [effects, visits] = ["effects", "visits"].map(|name| folder.join(name));
+        Self { effects, visits, folder: folder.to_owned(), seed }
+    }
+
+    /// Makes the folders in which the tools write.
+    ///
+    /// # Errors
+    /// When one can't be made.
+    pub(crate) fn make(&self) -> std::io::Result<()> {
+        fs::create_dir_all(&self.effects)?;
+        fs::create_dir_all(&self.visits)
+    }
+}
+
 /// Everything that a run left behind.
 #[derive(Debug)]
 pub(crate) struct Evidence {
@@ -85,9 +114,13 @@ pub(crate) struct Evidence {
     pub(crate) repeats: Vec<Repeat>,
     /// The tenant's roles now; none if nobody looked.
     pub(crate) roles: Option<BTreeSet<String>>,
+    /// Of the tenant at its limits.
+    pub(crate) limits: Limits,
+    /// Of its calls at their tool.
+    pub(crate) visits: Vec<Visit>,
 }
 
-/// Gathers it. `folder` gets the export, `effects` holds the tools' files.
+/// Gathers it. `folder` gets the export.
 ///
 /// # Errors
 /// When the cluster can't be asked even now, or the export has another form.
@@ -95,13 +128,12 @@ pub(crate) async fn gather(
     access: &Access,
     ground: &Ground,
     history: History,
-    effects: &Path,
-    folder: &Path,
-    seed: u64,
+    traces: &Traces,
 ) -> anyhow::Result<Evidence> {
+    let Traces { effects, visits, folder, seed } = traces;
     let administrator = access.administrator()?;
     let client = access.client(ground.credentials(), 0)?;
-    let repeats = ask_again(&client, &history, seed).await;
+    let repeats = ask_again(&client, &history, *seed).await;
     let tenant = ground.tenant.id();
     let roles = patiently("the roles", async || roles(&administrator, tenant).await).await?;
     let export = folder.join("audit.jsonl");
@@ -114,6 +146,8 @@ pub(crate) async fn gather(
         verified,
         repeats,
         roles: Some(roles),
+        limits: LIMITS,
+        visits: visits::read(visits)?,
     })
 }
 

@@ -10,7 +10,11 @@ use std::{
 use aesp_sdk::ErrorCode;
 use tokio::time::Instant;
 
-use crate::tools::Tool;
+use crate::{
+    crowding::{Attempt, Crowding, Killed, Stay},
+    steady,
+    tools::Tool,
+};
 
 /// Names a call: its session, and its invocation id there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -113,6 +117,10 @@ pub(crate) struct History {
     pub(crate) closed: Vec<(u64, u64)>,
     /// Sessions whose calls count for availability, with the times of their answers.
     pub(crate) served: BTreeMap<Arc<str>, Vec<u64>>,
+    /// Of the tenant at its limits.
+    pub(crate) crowding: Crowding,
+    /// When the workload began, by the steady clock.
+    pub(crate) begun_us: u64,
 }
 
 /// Where clients record. Cheap to clone.
@@ -131,7 +139,7 @@ impl Recorder {
     pub(crate) fn new() -> Self {
         Self(Arc::new(Shared {
             begun: Instant::now(),
-            history: Mutex::default(),
+            history: Mutex::new(History { begun_us: steady::now_us(), ..History::default() }),
             calls: AtomicU64::new(0),
             answered: AtomicU64::new(0),
         }))
@@ -180,6 +188,22 @@ impl Recorder {
 
     pub(crate) fn sightings(&self, sightings: Vec<Sighting>) {
         self.edit(|history| history.sightings.extend(sightings));
+    }
+
+    /// Notes a call of the tenant at its limits.
+    pub(crate) fn attempt(&self, attempt: Attempt) {
+        self.edit(|history| history.crowding.attempts.push(attempt));
+    }
+
+    /// Notes a session of the tenant at its limits.
+    pub(crate) fn stay(&self, stay: Stay) {
+        self.edit(|history| history.crowding.stays.push(stay));
+    }
+
+    /// Notes that a node is killed at this moment.
+    pub(crate) fn kills(&self, node: usize) {
+        let killed = Killed { node, at_us: steady::now_us() };
+        self.edit(|history| history.crowding.killed.push(killed));
     }
 
     /// Returns how many calls ended, and how many of them with success.

@@ -1,10 +1,6 @@
 //! One scenario from its first process to its verdict.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use aesp_proto::Entropy;
 use aesp_tests::Certificate;
@@ -14,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     access::Access,
     check::{self, Invariant, Violation},
-    evidence::{self, Evidence, Verified},
+    evidence::{self, Evidence, Traces, Verified},
     history::Recorder,
     pauses::Service,
     progress::{Progress, say},
@@ -94,8 +90,7 @@ async fn on(topology: &mut Topology, scenario: &Scenario, plan: Plan, row: &mut 
     let healed = topology.heal().await;
     let recovered = recover(&workload, healed).await;
 
-    let (effects, folder) = (topology.effects(), topology.folder().to_owned());
-    finish(&access, &ground, workload, &Traces { effects, folder, seed: plan.seed }, row).await?;
+    finish(&access, &ground, workload, &Traces::in_folder(topology.folder(), plan.seed), row).await?;
     row.violations.extend(seen.into_iter().chain(recovered));
     Ok(())
 }
@@ -128,13 +123,6 @@ async fn all_answered(recorder: &Recorder, since_ms: u64) -> anyhow::Result<()> 
     }
 }
 
-/// Where a run left what is checked.
-struct Traces {
-    effects: PathBuf,
-    folder: PathBuf,
-    seed: u64,
-}
-
 /// Ends the workload, gathers the evidence and checks it.
 async fn finish(
     access: &Access,
@@ -149,9 +137,9 @@ async fn finish(
     (row.calls, row.availability) = (service.calls, service.availability);
     row.longest_pause_ms = service.longest_pause_ms();
     (row.ends, row.pauses_ms) = (service.ends, service.pauses_ms);
-    let Traces { effects, folder, seed } = traces;
-    let evidence = evidence::gather(access, ground, history, effects, folder, *seed).await;
+    let evidence = evidence::gather(access, ground, history, traces).await;
     let evidence = evidence.context("the evidence can't be gathered")?;
+    anyhow::ensure!(!evidence.visits.is_empty(), "no call of the tenant at its limits came to a tool");
     row.checked = counted(&evidence);
     row.violations = check::all(&evidence);
     Ok(())
@@ -171,6 +159,9 @@ fn counted(evidence: &Evidence) -> BTreeMap<String, u64> {
         ("administrative changes", history.changes.len()),
         ("revocations", history.revocations.len()),
         ("cluster states", history.sightings.len()),
+        ("calls at limits", history.crowding.attempts.len()),
+        ("sessions at limits", history.crowding.stays.len()),
+        ("held calls", evidence.visits.len()),
     ];
     let counts = counts.into_iter().map(|(name, count)| (name.to_owned(), count as u64));
     counts.chain([("verified events".to_owned(), events)]).collect()
@@ -214,13 +205,8 @@ async fn attach(
     sleep(length).await;
     drop(progress);
     let recovered = recover(&workload, Ok(())).await;
-    let traces = Traces { effects: effects_of(folder.path()), folder: folder.path().to_owned(), seed };
-    finish(access, &ground, workload, &traces, row).await?;
+    finish(access, &ground, workload, &Traces::in_folder(folder.path(), seed), row).await?;
     drop(runtime);
     row.violations.extend(recovered);
     Ok(())
-}
-
-fn effects_of(folder: &Path) -> PathBuf {
-    folder.join("effects")
 }

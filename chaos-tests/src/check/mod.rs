@@ -3,6 +3,7 @@
 mod answers;
 mod closed;
 mod effects;
+mod limits;
 mod loss;
 mod owners;
 mod revocation;
@@ -29,6 +30,8 @@ pub(crate) enum Invariant {
     I1,
     /// Nothing acknowledged is lost.
     D1,
+    /// No limit of a tenant is exceeded over the whole cluster.
+    Q1,
     /// No use of a right after its revocation returned.
     R1,
     /// No shard has two owners.
@@ -65,10 +68,16 @@ impl fmt::Display for Violation {
 /// Runs every checker.
 pub(crate) fn all(evidence: &Evidence) -> Vec<Violation> {
     let index = Index::new(evidence);
-    [answers::check, closed::check, effects::check, loss::check, revocation::check, owners::check]
-        .into_iter()
-        .flat_map(|check| check(evidence, &index))
-        .collect()
+    let checks = [
+        answers::check,
+        closed::check,
+        effects::check,
+        loss::check,
+        revocation::check,
+        owners::check,
+        limits::check,
+    ];
+    checks.into_iter().flat_map(|check| check(evidence, &index)).collect()
 }
 
 /// The evidence by call.

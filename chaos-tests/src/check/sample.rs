@@ -5,6 +5,7 @@ use aesp_sdk::ErrorCode;
 use super::{Index, Violation};
 use crate::{
     audit_log::Record,
+    crowding::Limits,
     effects::Effect,
     evidence::{Asked, Evidence, Repeat, Verified},
     history::{Call, CallKey, Change, End, History, Revocation},
@@ -78,6 +79,8 @@ pub(super) fn faultless() -> Evidence {
         verified: Verified::Good { events: 5 },
         repeats: vec![repeat("c1", "evt_1"), repeat("c2", "evt_2"), repeat("c3", "evt_3")],
         roles: Some(["chaos-1".to_owned()].into()),
+        limits: Limits { sessions: 1, calls_in_flight: 1, calls_per_second: 1 },
+        visits: Vec::new(),
     }
 }
 

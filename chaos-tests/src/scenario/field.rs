@@ -38,6 +38,16 @@ impl Field<'_> {
         self.faults.push(Fault { at_ms: self.recorder.now_ms(), what: what.into() });
     }
 
+    /// Kills a node, and notes it.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub(crate) async fn kill(&mut self, node: usize) -> anyhow::Result<()> {
+        self.note(format!("kill -9 {}", self.name(node)));
+        self.recorder.kills(node);
+        self.topology.nodes[node].kill().await
+    }
+
     /// Keeps the largest value of a measure.
     pub(crate) fn measure(&mut self, name: &str, value: f64) {
         let kept = self.measures.entry(name.to_owned()).or_insert(value);

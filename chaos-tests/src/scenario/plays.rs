@@ -74,8 +74,7 @@ async fn once(kind: Kind, field: &mut Field<'_>, round: usize) -> anyhow::Result
 
 async fn kill_node(field: &mut Field<'_>, victim: usize) -> anyhow::Result<()> {
     field.pause(700, 1_500).await;
-    field.note(format!("kill -9 {}", field.name(victim)));
-    field.topology.nodes[victim].kill().await?;
+    field.kill(victim).await?;
     field.pause(50, 500).await;
     up_again(field, victim).await
 }
@@ -97,8 +96,7 @@ async fn kill_two(field: &mut Field<'_>) -> anyhow::Result<()> {
     let spared = field.pick(field.topology.nodes.len());
     let victims: Vec<usize> = (0..field.topology.nodes.len()).filter(|node| *node != spared).collect();
     for &victim in &victims {
-        field.note(format!("kill -9 {}", field.name(victim)));
-        field.topology.nodes[victim].kill().await?;
+        field.kill(victim).await?;
     }
     field.pause(1_000, 4_000).await;
     for victim in victims {
@@ -156,9 +154,8 @@ async fn restart_in_order(field: &mut Field<'_>, node: usize) -> anyhow::Result<
 
 async fn storm(field: &mut Field<'_>) -> anyhow::Result<()> {
     field.pause(500, 1_000).await;
-    field.note(format!("kill -9 {}", field.name(0)));
     let mut begun = Instant::now();
-    field.topology.nodes[0].kill().await?;
+    field.kill(0).await?;
     field.pause(300, 500).await;
     if field.topology.nodes.len() == 1 {
         // They have nowhere else to go.

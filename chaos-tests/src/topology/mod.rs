@@ -32,7 +32,7 @@ pub(crate) use self::{
     node::Node,
     worker::Worker,
 };
-use crate::{access::Access, workload::Ground};
+use crate::{access::Access, evidence::Traces, workload::Ground};
 
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long Runtimes may take to be served again when nothing is broken any more.
@@ -139,17 +139,12 @@ impl Topology {
         self.folder.path().to_owned()
     }
 
-    /// Returns the folder in which the tools count.
-    pub(crate) fn effects(&self) -> PathBuf {
-        self.folder.path().join("effects")
-    }
-
     /// Registers and starts the Runtimes, and waits until they serve.
     ///
     /// # Errors
     /// When one does not.
     pub(crate) async fn employ(&mut self, ground: &Ground) -> anyhow::Result<()> {
-        std::fs::create_dir_all(self.effects())?;
+        self.traces().make()?;
         for (n, node) in self.shape.workers.clone().into_iter().enumerate() {
             self.hire(ground, format!("worker-{}", n + 1), node, 1).await?;
         }
@@ -159,14 +154,23 @@ impl Topology {
         self.all_serve().await
     }
 
+    fn traces(&self) -> Traces {
+        // What is chosen by the seed is chosen elsewhere.
+        Traces::in_folder(self.folder(), 0)
+    }
+
     async fn hire(&mut self, ground: &Ground, id: String, node: usize, count: usize) -> anyhow::Result<()> {
         let certificate = setup::issue(&self.access.binary, self.folder.path(), &id).await?;
-        register(&self.access, ground, &id, &certificate.identity, count).await?;
+        // Of the many one tenant is enough.
+        let tenants = if count == 1 { ground.tenants().to_vec() } else { vec![ground.tenant.id()] };
+        register(&self.access, &tenants, &id, &certificate.identity, count).await?;
+        let traces = self.traces();
         let mut endpoints = self.access.endpoints.clone();
         let by = node % endpoints.len();
         endpoints.rotate_left(by);
         let mut worker = Worker {
-            effects: self.effects().join(&id),
+            effects: traces.effects.join(&id),
+            visits: traces.visits.join(&id),
             log: self.folder.path().join(format!("{id}.log")),
             ca: self.access.ca.clone(),
             id,
@@ -256,11 +260,12 @@ pub(crate) async fn attach(
     folder: &Path,
 ) -> anyhow::Result<Worker> {
     let id = format!("chaos-{}", ground.tenant.name());
-    register(access, ground, &id, &certificate.identity, 1).await?;
-    let effects = folder.join("effects");
-    std::fs::create_dir_all(&effects)?;
+    register(access, &ground.tenants(), &id, &certificate.identity, 1).await?;
+    let traces = Traces::in_folder(folder, 0);
+    traces.make()?;
     let mut worker = Worker {
-        effects: effects.join(&id),
+        effects: traces.effects.join(&id),
+        visits: traces.visits.join(&id),
         log: folder.join(format!("{id}.log")),
         ca: access.ca.clone(),
         id,
@@ -278,10 +283,10 @@ pub(crate) async fn attach(
     Ok(worker)
 }
 
-/// Registers the ids of a worker for the tenant, all with one certificate.
+/// Registers the ids of a worker for tenants, all with one certificate.
 async fn register(
     access: &Access,
-    ground: &Ground,
+    tenants: &[&str],
     id: &str,
     identity: &str,
     count: usize,
@@ -292,7 +297,7 @@ async fn register(
         let request = RegisterRuntimeRequest {
             runtime_id,
             certificate_identity: identity.to_owned(),
-            tenant_ids: vec![ground.tenant.id().to_owned()],
+            tenant_ids: tenants.iter().map(|&tenant| tenant.to_owned()).collect(),
             contracts: vec!["*".into()],
             security_zones: Vec::new(),
         };

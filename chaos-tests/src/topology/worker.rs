@@ -15,6 +15,7 @@ pub(crate) struct Worker {
     /// In the order in which it tries them.
     pub(super) endpoints: Vec<Endpoint>,
     pub(super) effects: PathBuf,
+    pub(super) visits: PathBuf,
     pub(super) count: usize,
     pub(super) log: PathBuf,
     pub(super) process: Option<Process>,
@@ -39,7 +40,7 @@ impl Worker {
         command.arg("--ca").arg(&self.ca);
         command.arg("--certificate").arg(&self.certificate.certificate);
         command.arg("--key").arg(&self.certificate.key);
-        command.arg("--effects").arg(&self.effects);
+        command.arg("--effects").arg(&self.effects).arg("--visits").arg(&self.visits);
         self.process = Some(Process::start(command, &self.log)?);
         Ok(())
     }

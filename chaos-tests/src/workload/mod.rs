@@ -3,6 +3,7 @@
 mod administrator;
 mod agent;
 mod ask;
+mod crowd;
 mod persist;
 mod status;
 mod visitors;
@@ -20,8 +21,11 @@ use anyhow::Context;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::ask::{Answer, Verdict, ask, verdict};
-use self::{agent::Agent, persist::persist, status::Watcher, visitors::Visitors};
+use self::{agent::Agent, crowd::Crowd, persist::persist, status::Watcher, visitors::Visitors};
+pub(crate) use self::{
+    ask::{Answer, Verdict, ask, verdict},
+    crowd::{Crowded, LIMITS},
+};
 use crate::{access::Access, history::Recorder, tools::Tool};
 
 /// The role of those who may call the tools.
@@ -44,15 +48,17 @@ pub(crate) struct Load {
     pub(crate) called: Vec<usize>,
 }
 
-/// The tenant that the workload lives in.
+/// The tenants that the workload lives in.
 #[derive(Clone)]
 pub(crate) struct Ground {
     pub(crate) tenant: Tenant,
     pub(crate) account: Account,
+    /// One that is always at its limits.
+    pub(crate) crowded: Crowded,
 }
 
 impl Ground {
-    /// Makes a tenant with the tools' contracts and an account that may call them.
+    /// Makes a tenant with the tools' contracts and an account that may call them, and one that is to be at its limits.
     pub(crate) async fn prepare(administrator: &Client, name: &str) -> anyhow::Result<Self> {
         let tenant = platform::create_tenant(administrator, name).await?;
         for tool in Tool::ALL {
@@ -60,7 +66,13 @@ impl Ground {
         }
         tenant.role(CALLER, &["*"]).await?;
         let account = tenant.account("assistant", &[CALLER]).await?;
-        Ok(Self { tenant, account })
+        let crowded = Crowded::prepare(administrator, &format!("{name}-crowd")).await?;
+        Ok(Self { tenant, account, crowded })
+    }
+
+    /// Returns the ids of both tenants.
+    pub(crate) fn tenants(&self) -> [&str; 2] {
+        [self.tenant.id(), self.crowded.tenant.id()]
     }
 
     pub(crate) fn credentials(&self) -> Credentials {
@@ -137,6 +149,14 @@ impl Workload {
             stop: stop.clone(),
         };
         tasks.spawn(visitors.run());
+        let crowd = Crowd {
+            access: access.clone(),
+            crowded: ground.crowded.clone(),
+            random: Entropy::from_seed(seed ^ 0xC40D),
+            recorder: recorder.clone(),
+            stop: stop.clone(),
+        };
+        tasks.spawn(crowd.run());
         if access.endpoints.len() > 1 {
             tasks.spawn(
                 Watcher { access: access.clone(), recorder: recorder.clone(), stop: stop.clone() }.run(),
