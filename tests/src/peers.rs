@@ -42,9 +42,13 @@ pub fn haproxy() -> anyhow::Result<PathBuf> {
 ///
 /// # Panics
 /// In CI (`CI=true`), which has everything that a test needs: a test that shows nothing there has failed.
-#[expect(clippy::print_stdout, reason = "a skipped test must be seen")]
 pub fn skip(reason: &str) {
-    assert!(env::var("CI").as_deref() != Ok("true"), "skipped in CI: {reason}");
+    skip_where(env::var("CI").ok().as_deref(), reason);
+}
+
+#[expect(clippy::print_stdout, reason = "a skipped test must be seen")]
+fn skip_where(ci: Option<&str>, reason: &str) {
+    assert!(ci != Some("true"), "skipped in CI: {reason}");
     println!("SKIPPED: {reason}");
 }
 
@@ -59,4 +63,21 @@ fn find(variable: &str, folder: &str, binary: &str) -> anyhow::Result<PathBuf> {
     let path = bin.join(binary);
     ensure!(path.is_file(), "{} is not there: run scripts/install-peers, or set {variable}", path.display());
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_developer_may_skip() {
+        skip_where(None, "no such right");
+        skip_where(Some(""), "no such right");
+    }
+
+    #[test]
+    #[should_panic(expected = "skipped in CI: no such right")]
+    fn nothing_is_skipped_in_ci() {
+        skip_where(Some("true"), "no such right");
+    }
 }

@@ -45,6 +45,11 @@ async fn a_session_is_used_through_every_node() {
     let asked = encoded.get_session(v1::GetSessionRequest { session_id: own.id().into() }).await;
     assert_eq!(asked.unwrap().into_inner().session_id, own.id());
     assert_eq!(scrape(&trio.nodes[1], ANSWERED).await.unwrap(), before + 1.0, "it was not forwarded");
+    // So it is where nothing is forwarded.
+    let mut encoded = trio.nodes[1].administrator().unwrap().agent().send_compressed(GZIP);
+    let request = v1::ListSessionsRequest { tenant_id: trio.acme.id().into(), ..Default::default() };
+    let listed = encoded.list_sessions(request).await.unwrap().into_inner().sessions;
+    assert!(listed.iter().any(|session| session.session_id == own.id()), "{listed:?}");
 
     let person = trio.site.issue(&["issue", "--name", "person"]).await.unwrap();
     let bind = v1::BindCertificateRequest {

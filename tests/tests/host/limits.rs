@@ -1,6 +1,9 @@
 //! A tenant's limits over three nodes: exact, from wherever they are used, and whoever dies.
 
+mod changed;
+
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering::SeqCst},
@@ -9,7 +12,7 @@ use std::{
 };
 
 use aesp_sdk::{Client, Credentials, ErrorCode, Retry, Session, v1};
-use aesp_tests::{Contract, HOUR, Host, Trio, soon, until};
+use aesp_tests::{Contract, HOUR, Host, Trio, command::json_of, soon, until};
 use anyhow::ensure;
 use serde_json::{Value, json};
 use tokio::{
@@ -297,4 +300,44 @@ async fn a_killed_home_lets_nobody_exceed_a_limit_and_is_replaced_within_seconds
     })
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn operators_see_what_a_tenant_uses_from_any_node() {
+    let limits = Limits::new().await;
+    limits.quotas(|quotas| (quotas.sessions, quotas.calls_in_flight) = (40, 9)).await;
+    let sessions = limits.sessions().await;
+    let held = [0, 0, 1].map(|node| limits.hold(&sessions[node]));
+    limits.room.running(3).await;
+    for node in &limits.trio.nodes {
+        let usage = |tenant: &str| {
+            let mut command = node.command();
+            command.env("AESP_API_KEY", node.administrator_key()).args(["tenant", "usage", tenant]);
+            command
+        };
+        let shown = json_of(usage("acme")).await.unwrap();
+        assert_eq!((&shown["sessions"], &shown["calls_in_flight"]), (&json!(3), &json!(3)), "{shown}");
+        assert_eq!(
+            (&shown["quotas"]["sessions"], &shown["quotas"]["calls_in_flight"]),
+            (&json!(40), &json!(9))
+        );
+        assert_eq!(shown["runtimes"], 3, "{shown}");
+        let nodes = shown["nodes"].as_array().expect("a list of nodes");
+        let names: BTreeSet<_> = nodes.iter().filter_map(|node| node["name"].as_str()).collect();
+        assert_eq!(names, BTreeSet::from(["n1", "n2", "n3"]), "{shown}");
+        let calls = |name: &str| {
+            let node = nodes.iter().find(|node| node["name"] == name);
+            node.and_then(|node| node["calls_in_flight"].as_u64()).unwrap_or_default()
+        };
+        assert_eq!(["n1", "n2", "n3"].map(calls), [2, 1, 0], "{shown}");
+        assert_eq!(nodes.iter().filter(|node| node["home"] == true).count(), 1, "{shown}");
+        assert!(nodes.iter().all(|node| node["answered"] == true), "{shown}");
+        let output = usage("nobody").output().await.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && output.stdout.is_empty() && !said.is_empty(), "{output:?}");
+    }
+    limits.room.open.add_permits(3);
+    for call in held {
+        soon("the call is answered", call).await.unwrap().unwrap().unwrap();
+    }
 }
