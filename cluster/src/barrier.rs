@@ -8,7 +8,7 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     BarrierError, Cluster, MemberState,
     cluster::Inner,
-    look::{Census, Node},
+    look::{Census, Node, View},
     peer::Topic,
     rights::{decode, encode, reached},
 };
@@ -73,11 +73,7 @@ impl Inner {
                 }
                 Ok(()) = views.changed() => {
                     let view = views.borrow_and_update().clone();
-                    // INVARIANT R1: a look from before the change knows neither who joined since nor who is dead.
-                    if view.rights >= position {
-                        let lagging = lagging(&view.nodes, position);
-                        waiting.retain(|node| lagging.contains(node));
-                    }
+                    strike(&mut waiting, &view, position);
                 }
             }
         }
@@ -101,6 +97,16 @@ impl Drop for Waits<'_> {
     }
 }
 
+/// Strikes off who needs not be waited for any more, as a look shows.
+///
+/// INVARIANT R1: a look from before the change knows neither who joined since nor who is dead.
+fn strike(waiting: &mut BTreeSet<Incarnation>, view: &View, position: RightsPosition) {
+    if view.rights >= position {
+        let lagging = lagging(&view.nodes, position);
+        waiting.retain(|node| lagging.contains(node));
+    }
+}
+
 /// Returns the nodes that may still act on rights from before `position`. One that is joining acts on none, and before it does it
 /// applies what was committed until then.
 fn lagging(nodes: &BTreeMap<Incarnation, Node>, position: RightsPosition) -> BTreeSet<Incarnation> {
@@ -109,4 +115,21 @@ fn lagging(nodes: &BTreeMap<Incarnation, Node>, position: RightsPosition) -> BTr
         node.row.as_ref().is_none_or(|row| row.state != MemberState::Joining && row.applied < position)
     };
     nodes.iter().filter(|(_, node)| lags(node)).map(|(incarnation, _)| *incarnation).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_from_before_the_change_strikes_nobody_off() {
+        let everybody = BTreeSet::from([Incarnation(1), Incarnation(2)]);
+        let look =
+            |rights| View { nodes: BTreeMap::new(), shards: Vec::new(), rights: RightsPosition(rights) };
+        let mut waiting = everybody.clone();
+        strike(&mut waiting, &look(4), RightsPosition(5));
+        assert_eq!(waiting, everybody, "the look may be older than the nodes that it does not know");
+        strike(&mut waiting, &look(5), RightsPosition(5));
+        assert!(waiting.is_empty(), "the nodes that it does not know are dead");
+    }
 }

@@ -24,8 +24,10 @@ use crate::{
 
 /// How many shards leave at once, so that a node that joins takes up its share bit by bit.
 const LEAVING_AT_ONCE: usize = 8;
-/// How many shards are handed over in one commit.
-const COMMITTED_AT_ONCE: usize = 64;
+/// How many shards are handed over in one commit: all, for those of a second commit wait for the first.
+const COMMITTED_AT_ONCE: usize = SHARDS as usize;
+/// How long a commit waits for further shards. Those without a call, which are most, end within less.
+const GATHERED: Duration = Duration::from_millis(2);
 /// How often what everybody has seen is forgotten.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
 /// How long the end of a node is remembered.
@@ -112,6 +114,10 @@ impl Inner {
                 biased;
                 () = self.stop.cancelled() => return,
                 1.. = hand_overs.recv_many(&mut batch, COMMITTED_AT_ONCE) => {
+                    sleep(GATHERED).await;
+                    while batch.len() < COMMITTED_AT_ONCE && let Ok(ended) = hand_overs.try_recv() {
+                        batch.push(ended);
+                    }
                     self.commit_hand_overs(&steering, std::mem::take(&mut batch)).await;
                 }
                 Ok(()) = views.changed() => {

@@ -3,12 +3,9 @@ use std::sync::Arc;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
     SignatureScheme,
-    client::{
-        Resumption,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
+    client::{Resumption, danger::HandshakeSignatureValid},
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime},
     server::{
         NoServerSessionStorage,
         danger::{ClientCertVerified, ClientCertVerifier},
@@ -18,7 +15,10 @@ use rustls::{
 };
 use tokio::sync::watch;
 
-use super::identity::may_serve;
+use super::{
+    identity::may_serve,
+    server_check::{ServerCheck, older},
+};
 
 const PROTOCOL: &[u8] = b"h2";
 
@@ -44,19 +44,25 @@ impl Tls {
         time: Arc<dyn TimeProvider>,
     ) -> Result<Self, Error> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let peers = Arc::new(PeerVerifier(verifier.clone()));
         let mut server = ServerConfig::builder_with_details(provider.clone(), time.clone())
             .with_protocol_versions(&[&TLS13])?
-            .with_client_cert_verifier(peers.clone())
+            .with_client_cert_verifier(Arc::new(PeerVerifier(verifier.clone())))
             .with_single_cert(chain.clone(), key.clone_key())?;
         server.alpn_protocols = vec![PROTOCOL.to_vec()];
         // A resumed session would skip the check of the peer's certificate.
         server.send_tls13_tickets = 0;
         server.session_storage = Arc::new(NoServerSessionStorage {});
+        let own = verifier.clone();
+        let servers = ServerCheck::new(
+            provider.clone(),
+            Box::new(move |end_entity, intermediates, now| {
+                check_server(&*own, end_entity, intermediates, now)
+            }),
+        );
         let mut client = ClientConfig::builder_with_details(provider, time.clone())
             .with_protocol_versions(&[&TLS13])?
             .dangerous()
-            .with_custom_certificate_verifier(peers)
+            .with_custom_certificate_verifier(Arc::new(servers))
             .with_client_auth_cert(chain, key)?;
         client.alpn_protocols = vec![PROTOCOL.to_vec()];
         client.resumption = Resumption::disabled();
@@ -124,8 +130,21 @@ pub(super) fn reason(error: &Error) -> &'static str {
     }
 }
 
-/// Checks peers the same way in both directions: by chain, lists and time. Names are not DNS names here; the identity in the
-/// certificate is compared with the node that is meant, after the handshake and before anything is sent.
+/// Checks a peer that was dialled the same way as one that dials: by chain, lists and time. Names are not DNS names here; the
+/// identity in the certificate is compared with the node that is meant, after the handshake and before anything is sent.
+fn check_server(
+    verifier: &dyn ClientCertVerifier,
+    end_entity: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    now: UnixTime,
+) -> Result<(), Error> {
+    if !may_serve(end_entity) {
+        return Err(CertificateError::InvalidPurpose.into());
+    }
+    verifier.verify_client_cert(end_entity, intermediates, now).map(|_| ())
+}
+
+/// Checks a peer that dials. A certificate is not left to its choice.
 #[derive(Debug)]
 struct PeerVerifier(Arc<dyn ClientCertVerifier>);
 
@@ -153,45 +172,7 @@ impl ClientCertVerifier for PeerVerifier {
         _certificate: &CertificateDer<'_>,
         _signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("peers speak TLS 1.3 only".into()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
-    }
-}
-
-impl ServerCertVerifier for PeerVerifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        if !may_serve(end_entity) {
-            return Err(CertificateError::InvalidPurpose.into());
-        }
-        self.0.verify_client_cert(end_entity, intermediates, now).map(|_| ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        ClientCertVerifier::verify_tls12_signature(self, message, certificate, signed)
+        Err(older())
     }
 
     fn verify_tls13_signature(

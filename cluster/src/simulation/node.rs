@@ -188,7 +188,7 @@ async fn live(
                 }
             }
         }
-        if lease.is_held() {
+        if lease.is_held() || duties.hasty.load(Ordering::SeqCst) {
             let versions = duties.rights.lock().unwrap().clone();
             for (tenant, version) in versions {
                 common.model.use_right(own, tenant, version);
@@ -241,6 +241,8 @@ pub(super) struct SimDuties {
     pub(super) stuck: AtomicBool,
     /// Applying rights panics.
     pub(super) broken: AtomicBool,
+    /// A planted fault: the node acts on its rights as soon as it has them, whether it is admitted yet or not.
+    pub(super) hasty: AtomicBool,
 }
 
 impl SimDuties {
@@ -258,6 +260,7 @@ impl SimDuties {
             dawdling: watch::Sender::new(false),
             stuck: AtomicBool::new(false),
             broken: AtomicBool::new(false),
+            hasty: AtomicBool::new(false),
         }
     }
 

@@ -6,7 +6,7 @@ use std::{
 
 use aesp_proto::{Entropy, Incarnation, ShardId, SystemClock, TenantId};
 use aesp_storage::{Kind, Store, row_key};
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -166,27 +166,40 @@ async fn barriers_return_whatever_is_cut() {
 async fn barriers_that_wait_look_at_the_store_together() {
     const BARRIERS: usize = 50;
     let world = healthy(&["a", "b", "c"]).await;
+    let snapshots = || world.process("a").engine.snapshots.load(Ordering::SeqCst);
+    let before = snapshots();
+    tokio::time::sleep(LEASE).await;
+    let quiet = snapshots() - before;
     let bump = world.truth.run(|tx| Box::pin(async move { tx.bump_revision(TenantId::PLATFORM).await }));
     world.cut_store("c", Way::Silent, 60 * SECOND);
     world.process("c").duties.stuck.store(true, Ordering::SeqCst);
     bump.await.unwrap();
     let (a, begun) = (world.cluster("a"), Instant::now());
-    let snapshots = || world.process("a").engine.snapshots.load(Ordering::SeqCst);
     let before = snapshots();
-    let passed = join_all((0..BARRIERS).map(|_| a.barrier())).await;
+    let early = async {
+        tokio::time::sleep(LEASE).await;
+        snapshots() - before
+    };
+    let (passed, early) = join(join_all((0..BARRIERS).map(|_| a.barrier())), early).await;
     assert!(passed.iter().all(Result::is_ok), "{passed:?}");
     assert!(begun.elapsed() > LEASE, "they waited for the death of c: {:?}", begun.elapsed());
     // Each looks once by itself; from then on all look together, some times a lease.
     let looked = snapshots() - before;
     assert!(looked < 3 * BARRIERS, "{BARRIERS} barriers took {looked} snapshots");
+    println!("{early} snapshots in the first lease, {quiet} in one without barriers");
+    assert!(
+        early > BARRIERS + quiet + 4,
+        "they wait for the looks of renewals: {early}, {quiet} without them"
+    );
     world.finish();
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_node_acts_on_nothing_before_what_was_revoked_while_it_joined_is_applied() {
+/// Lets c join, with a right that it has loaded revoked before it is admitted, and that it can't apply.
+async fn revoked_while_it_joins(hasty: bool) -> World {
     let mut world = healthy(&["a", "b"]).await;
     world.start("c");
     let duties = Arc::clone(&world.process("c").duties);
+    duties.hasty.store(hasty, Ordering::SeqCst);
     duties.dawdling.send_replace(true);
     duties.stuck.store(true, Ordering::SeqCst);
     let loaded = async |_: &World| !duties.rights.lock().unwrap().is_empty();
@@ -196,6 +209,12 @@ async fn a_node_acts_on_nothing_before_what_was_revoked_while_it_joined_is_appli
     world.until("the barrier returns", async |world| world.common.model.barriers() == 1).await;
     duties.dawdling.send_replace(false);
     world
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_acts_on_nothing_before_what_was_revoked_while_it_joined_is_applied() {
+    let world = revoked_while_it_joins(false).await;
+    world
         .until("c's row says that it serves", async |world| {
             let view = View::take(&world.truth).await.unwrap();
             view.rows().any(|(_, row)| row.name == "c" && row.state == MemberState::Serving)
@@ -204,9 +223,17 @@ async fn a_node_acts_on_nothing_before_what_was_revoked_while_it_joined_is_appli
     tokio::time::sleep(LEASE / 2).await;
     world.check();
     assert!(!world.cluster("c").lease().is_held(), "it may act on what was revoked");
-    duties.stuck.store(false, Ordering::SeqCst);
+    world.process("c").duties.stuck.store(false, Ordering::SeqCst);
     world.until("c takes part", async |world| world.rests(&["a", "b", "c"]).await).await;
     world.finish();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_acts_before_it_is_admitted_is_found() {
+    let world = revoked_while_it_joins(true).await;
+    tokio::time::sleep(LEASE / 2).await;
+    let found = std::mem::take(&mut *world.common.panics.lock().unwrap());
+    assert!(found.iter().any(|what| what.starts_with("R1:")), "the planted fault is not found: {found:?}");
 }
 
 #[tokio::test(start_paused = true)]

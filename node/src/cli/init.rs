@@ -1,10 +1,10 @@
-use std::{net::SocketAddr, path::PathBuf};
+use std::path::PathBuf;
 
 use aesp_proto::{Entropy, SystemClock};
 use clap::Args;
 use serde_json::json;
 
-use super::{context::Context, failure::Failure};
+use super::{context::Context, failure::Failure, listeners::Listeners};
 use crate::init;
 
 /// Make a data directory: store, keys, development certificates, first administrator, configuration.
@@ -19,18 +19,8 @@ pub(crate) struct Init {
     /// A further name or address of the node, for its certificate; may be repeated.
     #[arg(long = "host", value_name = "NAME")]
     hosts: Vec<String>,
-    /// Where the node will take gRPC.
-    #[arg(long, value_name = "ADDRESS")]
-    listen_grpc: Option<SocketAddr>,
-    /// Where it will take HTTPS.
-    #[arg(long, value_name = "ADDRESS")]
-    listen_https: Option<SocketAddr>,
-    /// Where it will show metrics and probes.
-    #[arg(long, value_name = "ADDRESS")]
-    listen_metrics: Option<SocketAddr>,
-    /// Where other nodes will reach it; makes it the first node of a cluster.
-    #[arg(long, value_name = "ADDRESS")]
-    listen_peers: Option<SocketAddr>,
+    #[command(flatten)]
+    listen: Listeners,
     /// Where the store is: `lmdb:PATH` or `fdb:CLUSTER_FILE`; without it, in the data directory.
     #[arg(long)]
     store: Option<String>,
@@ -49,10 +39,10 @@ impl Init {
             data_dir: self.data_dir.clone(),
             node_name: self.name,
             names: self.hosts,
-            grpc: self.listen_grpc,
-            https: self.listen_https,
-            metrics: self.listen_metrics,
-            peers: self.listen_peers,
+            grpc: self.listen.grpc,
+            https: self.listen.https,
+            metrics: self.listen.metrics,
+            peers: self.listen.peers,
             store: self.store.as_deref().map(from_here),
             set: self.set,
         };

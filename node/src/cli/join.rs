@@ -1,11 +1,11 @@
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use aesp_proto::{Clock, Entropy, SystemClock, v1::JoinClusterRequest};
 use aesp_sdk::{Client, Credentials, Tls};
 use clap::Args;
 use serde_json::json;
 
-use super::{context::Context, failure::Failure, file, pinned};
+use super::{context::Context, failure::Failure, file, listeners::Listeners, pinned};
 use crate::init::{Draft, NewNode, NodeKey};
 
 /// Join a cluster: --endpoint names a node that has the authority's key, --token the join token.
@@ -23,18 +23,8 @@ pub(crate) struct Join {
     /// Where the node's files go; nothing may be there.
     #[arg(long, default_value = "aesp-data", value_name = "DIR")]
     data_dir: PathBuf,
-    /// Where the node will take gRPC.
-    #[arg(long, value_name = "ADDRESS")]
-    listen_grpc: Option<SocketAddr>,
-    /// Where it will take HTTPS.
-    #[arg(long, value_name = "ADDRESS")]
-    listen_https: Option<SocketAddr>,
-    /// Where it will show metrics and probes.
-    #[arg(long, value_name = "ADDRESS")]
-    listen_metrics: Option<SocketAddr>,
-    /// Where other nodes will reach it.
-    #[arg(long, value_name = "ADDRESS")]
-    listen_peers: Option<SocketAddr>,
+    #[command(flatten)]
+    listen: Listeners,
     /// The host and port where other nodes reach it, when that is not --listen-peers.
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<String>,
@@ -44,7 +34,7 @@ impl Join {
     pub(crate) async fn run(self, ctx: &Context) -> Result<(), Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let join_token = self.token(ctx)?;
-        if self.listen_peers.is_some_and(|peers| peers.ip().is_unspecified()) && self.advertise.is_none() {
+        if self.listen.peers.is_some_and(|peers| peers.ip().is_unspecified()) && self.advertise.is_none() {
             return Err(Failure::usage(
                 "--listen-peers names no host where other nodes could reach this one",
                 "give --advertise HOST:PORT as well",
@@ -68,10 +58,10 @@ impl Join {
         let (identity, serial) = (answer.identity.clone(), answer.serial.clone());
         let wanted = NewNode {
             name: self.name,
-            grpc: self.listen_grpc,
-            https: self.listen_https,
-            metrics: self.listen_metrics,
-            peers: self.listen_peers,
+            grpc: self.listen.grpc,
+            https: self.listen.https,
+            metrics: self.listen.metrics,
+            peers: self.listen.peers,
             advertise: self.advertise,
         };
         let joined = draft.finish(&wanted, &key, answer, &clock).map_err(|error| {

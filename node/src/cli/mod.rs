@@ -12,6 +12,7 @@ mod failure;
 mod file;
 mod init;
 mod join;
+mod listeners;
 mod login;
 mod node;
 mod page;

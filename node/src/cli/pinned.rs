@@ -2,15 +2,15 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use aesp_cluster::peer::ServerCheck;
 use aesp_proto::v1::{GetClusterAuthoritiesRequest, cluster_service_client::ClusterServiceClient};
 use aesp_sdk::Endpoint;
 use data_encoding::BASE64;
 use hyper_util::rt::TokioIo;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+    ClientConfig,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
     version::TLS13,
 };
 use tokio::{net::TcpStream, time::timeout};
@@ -68,10 +68,12 @@ async fn ask(endpoint: &Endpoint) -> anyhow::Result<Vec<u8>> {
     let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
     let port = uri.port_u16().unwrap_or_default();
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+    // Any certificate will do: nothing is believed but what has the fingerprint.
+    let anybody = ServerCheck::new(Arc::clone(&provider), Box::new(|_, _, _| Ok(())));
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+        .with_custom_certificate_verifier(Arc::new(anybody))
         .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
     let socket = TcpStream::connect((host.as_str(), port)).await?;
@@ -87,45 +89,6 @@ async fn ask(endpoint: &Endpoint) -> anyhow::Result<Vec<u8>> {
     let mut client = ClusterServiceClient::new(channel);
     let answer = client.get_cluster_authorities(GetClusterAuthoritiesRequest {}).await?;
     Ok(answer.into_inner().authorities)
-}
-
-/// Takes any server's certificate, if the server has its key.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.3 only".into()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]
