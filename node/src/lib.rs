@@ -19,6 +19,8 @@ mod metrics;
 mod serve;
 mod services;
 mod shutdown;
+#[cfg(test)]
+mod testing;
 pub mod tls;
 pub mod wiring;
 

@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use aesp_catalog::Compiled;
 use aesp_proto::{Error, ErrorCode, PrincipalId};
-use aesp_session::SessionInfo;
+use aesp_session::{Depth, SessionInfo};
 use aesp_tenant::CallSlot;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
@@ -45,7 +45,8 @@ impl Calls {
         if let Some(refusal) = view.tenant.refuses_calls() {
             return Err(refusal.into());
         }
-        let session = self.session_of(&caller, request.session, owner, behalf.is_some()).await?;
+        let within = if behalf.is_some() { Depth::Nested } else { Depth::Outermost };
+        let session = self.session_of(&caller, request.session, owner, within).await?;
         let lasts = self.lasts(&view, &session, &request);
         let slot = self.tenants().admit_call(&view.tenant, lasts).await?;
         let place = self.room().take()?;
@@ -73,20 +74,16 @@ impl Calls {
         request.timeout.map_or(limit, |asked| asked.min(limit))
     }
 
-    /// Returns the session if it is this principal's; another's session looks like none. One whose shard leaves takes calls
-    /// `within` running ones only.
+    /// Returns the session if it is this principal's; another's session looks like none. One whose shard leaves takes
+    /// nested calls only.
     pub(crate) async fn session_of(
         &self,
         caller: &Caller,
         session: aesp_proto::SessionId,
         owner: PrincipalId,
-        within: bool,
+        depth: Depth,
     ) -> Result<SessionInfo, Error> {
-        let (sessions, tenant) = (self.sessions(), caller.tenant());
-        let info = match within {
-            true => sessions.get_within(tenant, session).await?,
-            false => sessions.get(tenant, session).await?,
-        };
+        let info = self.sessions().get(caller.tenant(), session, depth).await?;
         if info.tenant != caller.tenant() || info.principal != owner {
             return Err(session_invalid());
         }

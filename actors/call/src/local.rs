@@ -7,7 +7,7 @@ use aesp_proto::{
         LogStatus, LogToolResultRequest, LogToolResultResponse, Outcome as EventOutcome, ToolError,
     },
 };
-use aesp_session::{Outcome, OutcomeRow, OutcomeState, Payload, Settled};
+use aesp_session::{Depth, Outcome, OutcomeRow, OutcomeState, Payload, Settled};
 use bytes::Bytes;
 use prost::Message;
 
@@ -133,7 +133,7 @@ impl Calls {
         let invocation = InvocationId::parse(request.invocation_id)?;
         let result = request.result.ok_or_else(|| Error::invalid("result is missing"))?;
         let tenant = caller.tenant();
-        self.session_of(&caller, session, caller.principal_id(), false).await?;
+        self.session_of(&caller, session, caller.principal_id(), Depth::Outermost).await?;
         let row = self.recorded_outcome(tenant, session, invocation.as_str()).await?;
         let fence = self.shards().fence(session.as_bytes()).map_err(aesp_session::Error::from)?;
         let (entropy, kind) = (&self.access().entropy, EventType::ToolInvocation);

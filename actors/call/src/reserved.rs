@@ -6,7 +6,7 @@ use aesp_proto::{
     DispatchId, Error, ErrorCode, TenantId,
     v1::{EventType, Outcome},
 };
-use aesp_session::{Begin, OutcomeRow, OutcomeState};
+use aesp_session::{Begin, Depth, OutcomeRow, OutcomeState};
 use futures::future::join;
 
 use crate::{
@@ -33,12 +33,10 @@ impl Permitted {
         let (tenant, session) = (admitted.caller.tenant(), admitted.session.id);
         let invocation = admitted.request.invocation.as_str();
         let (sessions, principal) = (calls.sessions(), admitted.session.principal);
-        let begun = match admitted.behalf {
-            // It belongs to a call that runs, and that waits for it.
-            Some(_) => sessions.begin_within(tenant, session, principal, invocation, digest).await,
-            None => sessions.begin(tenant, session, principal, invocation, digest).await,
-        };
-        let running = match begun {
+        // On behalf of somebody: it belongs to a call that runs, and that waits for it.
+        let depth = if admitted.behalf.is_some() { Depth::Nested } else { Depth::Outermost };
+        let begun = sessions.begin(tenant, session, principal, invocation, digest, depth);
+        let running = match begun.await {
             Ok(Begin::New(running)) => running,
             Ok(Begin::Join(joined)) => {
                 let deadline = self.validated.deadline;

@@ -92,12 +92,7 @@ async fn a_refusal_that_is_told_again_settles_no_call_that_runs_elsewhere_by_the
         let pipeline = Arc::clone(&pipeline);
         tokio::spawn(async move { pipeline.call("write", "again".into(), REFUSED_THEN_HELD).await })
     };
-    let second = async {
-        while pipeline.dispatches.lock().unwrap().len() < 2 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(SOON, second).await.expect("it is given away again");
+    timeout(SOON, pipeline.dispatched(2)).await.expect("it is given away again");
     let refused = pipeline.dispatches.lock().unwrap()[0];
     // The intent names the attempt that runs now.
     let told = pipeline.late.never_received("spiffe://test/runtime", refused).await;

@@ -5,7 +5,7 @@ use aesp_proto::{SessionId, TenantId};
 use aesp_supervision::{Address, Handle};
 
 use crate::{
-    Error, Sessions,
+    Depth, Error, Sessions,
     actor::{Arguments, Message, SessionActor},
     live::{Live, Shared, forget},
     rows::{SessionKey, SessionRow, Status},
@@ -15,10 +15,10 @@ impl Sessions {
     /// Returns the session's actor, starting it from its row if it is not in memory. Many who ask cause one activation.
     pub(crate) async fn live(&self, tenant: TenantId, session: SessionId) -> Result<Live, Error> {
         let key = (tenant, session);
-        let found = self.0.live.get(&key).map(|cell| cell.clone());
+        let found = self.0.live.cell(key);
         let cell = match found {
             Some(cell) => cell,
-            None => self.0.live.entry(key).or_default().clone(),
+            None => self.0.live.beside(session).entry(key).or_default().clone(),
         };
         if let Some(live) = cell.get() {
             // INVARIANT S1: what was activated under an older epoch begins nothing any more.
@@ -36,7 +36,10 @@ impl Sessions {
         let live = activated.await.cloned();
         if live.is_err() {
             // A session that can't be activated costs no memory.
-            self.0.live.remove_if(&key, |_, held| Arc::ptr_eq(held, &cell) && !held.initialized());
+            self.0
+                .live
+                .beside(session)
+                .remove_if(&key, |_, held| Arc::ptr_eq(held, &cell) && !held.initialized());
         }
         if let Ok(found) = &live {
             // INVARIANT S1: the shard may have left while the session was activated.
@@ -49,16 +52,15 @@ impl Sessions {
         live
     }
 
-    /// As [`Sessions::live`], for a call within one that runs: that is let in also while the shard leaves, which waits for the
-    /// outer call. Nothing is activated for it then.
-    pub(crate) async fn live_for(
+    /// As [`Sessions::live`]. For what is nested nothing is activated while the shard leaves.
+    pub(crate) async fn live_at(
         &self,
         tenant: TenantId,
         session: SessionId,
-        within: bool,
+        depth: Depth,
     ) -> Result<Live, Error> {
         match self.live(tenant, session).await {
-            Err(Error::Elsewhere(elsewhere)) if within => {
+            Err(Error::Elsewhere(elsewhere)) if depth == Depth::Nested => {
                 self.running(tenant, session).ok_or(Error::Elsewhere(elsewhere))
             }
             live => live,
@@ -68,7 +70,7 @@ impl Sessions {
     /// Returns the session's actor if it is in memory and this node may go on with what runs in it.
     pub(crate) fn running(&self, tenant: TenantId, session: SessionId) -> Option<Live> {
         let fence = self.0.context.shards.running_fence(session.as_bytes()).ok()?;
-        let cell = self.0.live.get(&(tenant, session)).map(|cell| cell.clone())?;
+        let cell = self.0.live.cell((tenant, session))?;
         cell.get().filter(|live| live.fence == fence).cloned()
     }
 

@@ -7,6 +7,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{actor::Message, state::Ticket};
 
+/// What a request in a session belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// To nothing that runs: it is let in while the session is this node's.
+    Outermost,
+    /// To a call that runs in the session: it is let in also while the session's shard leaves. The hand-over waits for it as for
+    /// the outer one.
+    Nested,
+}
+
 /// What came of beginning a call.
 #[derive(Debug)]
 pub enum Begin {

@@ -1,7 +1,6 @@
-use std::{collections::HashSet, sync::atomic::Ordering, time::Duration};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use aesp_proto::{SessionId, ShardId, TenantId, Timestamp};
-use aesp_storage::shard_of;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{Sessions, actor::Message, live::Live};
@@ -43,8 +42,7 @@ impl Sessions {
         self.lose(&[shard]);
     }
 
-    /// Lets the shards' sessions leave memory at once; what runs in them is cancelled, and can't be recorded any more. Looks
-    /// at each session in memory once, however many shards there are.
+    /// Lets the shards' sessions leave memory at once; what runs in them is cancelled, and can't be recorded any more.
     pub fn lose(&self, shards: &[ShardId]) {
         for (_, live) in self.live_in(shards) {
             // One that is gone has left already.
@@ -53,8 +51,7 @@ impl Sessions {
     }
 
     fn live_in(&self, shards: &[ShardId]) -> Vec<((TenantId, SessionId), Live)> {
-        let shards: HashSet<ShardId> = shards.iter().copied().collect();
-        let own = self.0.live.iter().filter(|entry| shards.contains(&shard_of(entry.key().1.as_bytes())));
+        let own = shards.iter().flat_map(|shard| self.0.live.within(*shard).iter());
         own.filter_map(|entry| Some((*entry.key(), entry.value().get()?.clone()))).collect()
     }
 }

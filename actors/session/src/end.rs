@@ -200,7 +200,7 @@ impl Sessions {
     /// Tells the session's actor that it ended. One that is being activated at this moment may have read the row before, so
     /// its activation is awaited.
     async fn finish(&self, tenant: TenantId, session: SessionId) {
-        let held = self.0.live.get(&(tenant, session)).map(|cell| cell.clone());
+        let held = self.0.live.cell((tenant, session));
         if held.is_some() && self.live(tenant, session).await.is_ok() {
             self.tell_end(tenant, session);
         }
@@ -208,7 +208,7 @@ impl Sessions {
 
     /// INVARIANT R1: whoever asks when the end has returned hears of it, also before the actor has.
     fn tell_end(&self, tenant: TenantId, session: SessionId) {
-        let cell = self.0.live.get(&(tenant, session)).map(|cell| cell.clone());
+        let cell = self.0.live.cell((tenant, session));
         if let Some(live) = cell.as_ref().and_then(|cell| cell.get()) {
             live.shared.end();
         }
@@ -216,7 +216,7 @@ impl Sessions {
     }
 
     fn tell(&self, tenant: TenantId, session: SessionId, message: Message) {
-        let cell = self.0.live.get(&(tenant, session)).map(|cell| cell.clone());
+        let cell = self.0.live.cell((tenant, session));
         if let Some(live) = cell.as_ref().and_then(|cell| cell.get())
             && let Err(error) = live.handle.tell(message)
         {

@@ -27,7 +27,7 @@ mod tenancy;
 #[cfg(test)]
 mod tests;
 
-pub use begin::{Begin, Joined, Running};
+pub use begin::{Begin, Depth, Joined, Running};
 pub use create::NewSession;
 pub use end::Scope;
 pub use error::Error;

@@ -7,10 +7,11 @@ use std::{
 };
 
 use aesp_cluster::Fence;
-use aesp_proto::{PrincipalId, SessionId, TenantId, Timestamp};
+use aesp_proto::{PrincipalId, SessionId, ShardId, TenantId, Timestamp};
+use aesp_storage::{SHARDS, shard_of};
 use aesp_supervision::Handle;
 use arc_swap::ArcSwap;
-use dashmap::DashMap;
+use dashmap::{DashMap, mapref::multiple::RefMulti};
 use tokio::sync::{Notify, OnceCell};
 
 use crate::{
@@ -19,8 +20,44 @@ use crate::{
     rows::{SessionRow, Status},
 };
 
-/// The sessions in memory. The tenant is part of the key, so that a stranger's question can't stand in the way of the owner's.
-pub(crate) type LiveSessions = DashMap<(TenantId, SessionId), Arc<OnceCell<Live>>>;
+/// The tenant is part of it, so that a stranger's question can't stand in the way of the owner's.
+pub(crate) type Key = (TenantId, SessionId);
+type Cells = DashMap<Key, Arc<OnceCell<Live>>>;
+
+/// How many locks the sessions of one shard share: there are as many times more as there are shards.
+const LOCKS_A_SHARD: usize = 2;
+
+/// The sessions in memory, by shard: one that leaves costs what is in it.
+#[derive(Debug)]
+pub(crate) struct LiveSessions(Box<[Cells]>);
+
+impl LiveSessions {
+    pub(crate) fn new() -> Self {
+        Self((0..SHARDS).map(|_| Cells::with_shard_amount(LOCKS_A_SHARD)).collect())
+    }
+
+    /// Returns those of the session's shard.
+    pub(crate) fn beside(&self, session: SessionId) -> &Cells {
+        self.within(shard_of(session.as_bytes()))
+    }
+
+    pub(crate) fn within(&self, shard: ShardId) -> &Cells {
+        &self.0[usize::from(shard.0)]
+    }
+
+    /// Returns the session's cell, if there is one.
+    pub(crate) fn cell(&self, key: Key) -> Option<Arc<OnceCell<Live>>> {
+        self.beside(key.1).get(&key).map(|cell| cell.clone())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = RefMulti<'_, Key, Arc<OnceCell<Live>>>> {
+        self.0.iter().flat_map(DashMap::iter)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.iter().map(DashMap::len).sum()
+    }
+}
 
 /// A session whose actor runs.
 #[derive(Clone, Debug)]
@@ -80,6 +117,7 @@ impl Shared {
 }
 
 /// Takes this very incarnation out, and no later one.
-pub(crate) fn forget(live: &LiveSessions, key: (TenantId, SessionId), shared: &Arc<Shared>) {
-    live.remove_if(&key, |_, cell| cell.get().is_some_and(|live| Arc::ptr_eq(&live.shared, shared)));
+pub(crate) fn forget(live: &LiveSessions, key: Key, shared: &Arc<Shared>) {
+    live.beside(key.1)
+        .remove_if(&key, |_, cell| cell.get().is_some_and(|live| Arc::ptr_eq(&live.shared, shared)));
 }

@@ -35,7 +35,7 @@ impl Sessions {
         });
         let row: SessionRow = recorded.await?;
         tenancy.due(row.expires_at);
-        let live = self.0.live.get(&(tenant, session)).map(|cell| cell.clone());
+        let live = self.0.live.cell((tenant, session));
         if let Some(live) = live.as_ref().and_then(|cell| cell.get()) {
             // One that left memory reads the row when it comes back.
             let _ = live.handle.tell(Message::Renewed(row.expires_at));

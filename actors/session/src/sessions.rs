@@ -13,7 +13,7 @@ use aesp_tenant::Tenants;
 use dashmap::DashMap;
 
 use crate::{
-    Begin, Error, Joined, Metrics, Running, SessionInfo,
+    Begin, Depth, Error, Joined, Metrics, Running, SessionInfo,
     actor::{Begun, Message},
     duty,
     info::SessionInfo as Info,
@@ -87,7 +87,7 @@ impl Sessions {
     /// [`Error::Actor`] if the supervisor ended.
     pub async fn start(context: Context, options: Options) -> Result<Self, Error> {
         let supervisor = context.supervisor.clone();
-        let live = Arc::new(DashMap::new());
+        let live = Arc::new(LiveSessions::new());
         context.tenants.count_with(Arc::new(Stored(context.store.clone())));
         let sessions = Self(Arc::new(Inner {
             context,
@@ -110,25 +110,13 @@ impl Sessions {
     ///
     /// # Errors
     /// [`Error::Invalid`] if there is none, or the store's.
-    pub async fn get(&self, tenant: TenantId, session: SessionId) -> Result<SessionInfo, Error> {
-        self.get_for(tenant, session, false).await
-    }
-
-    /// As [`Sessions::get`], for a call within one that runs in the session: also while the session's shard leaves.
-    ///
-    /// # Errors
-    /// As [`Sessions::get`].
-    pub async fn get_within(&self, tenant: TenantId, session: SessionId) -> Result<SessionInfo, Error> {
-        self.get_for(tenant, session, true).await
-    }
-
-    async fn get_for(
+    pub async fn get(
         &self,
         tenant: TenantId,
         session: SessionId,
-        within: bool,
+        depth: Depth,
     ) -> Result<SessionInfo, Error> {
-        let live = self.live_for(tenant, session, within).await?;
+        let live = self.live_at(tenant, session, depth).await?;
         let now = self.now();
         live.shared.touch(now);
         let info = live.shared.info(now);
@@ -202,36 +190,11 @@ impl Sessions {
         principal: PrincipalId,
         invocation: &str,
         digest: [u8; 32],
-    ) -> Result<Begin, Error> {
-        self.begin_for(tenant, session, (principal, invocation, digest), false).await
-    }
-
-    /// As [`Sessions::begin`], for a call within one that runs in the session: also while the session's shard leaves. The
-    /// hand-over waits for it as for the outer one.
-    ///
-    /// # Errors
-    /// As [`Sessions::begin`].
-    pub async fn begin_within(
-        &self,
-        tenant: TenantId,
-        session: SessionId,
-        principal: PrincipalId,
-        invocation: &str,
-        digest: [u8; 32],
-    ) -> Result<Begin, Error> {
-        self.begin_for(tenant, session, (principal, invocation, digest), true).await
-    }
-
-    async fn begin_for(
-        &self,
-        tenant: TenantId,
-        session: SessionId,
-        (principal, invocation, digest): (PrincipalId, &str, [u8; 32]),
-        within: bool,
+        depth: Depth,
     ) -> Result<Begin, Error> {
         let invocation: Arc<str> = invocation.into();
         let ask = move |reply| Message::Begin { principal, invocation: invocation.clone(), digest, reply };
-        let (live, begun) = self.ask_for(tenant, session, within, ask).await?;
+        let (live, begun) = self.ask_at(tenant, session, depth, ask).await?;
         Ok(match begun? {
             Begun::New(started) => Begin::New(Running { session, fence: live.fence, started }),
             Begun::Join { over } => Begin::Join(Joined { over }),
@@ -261,18 +224,18 @@ impl Sessions {
         session: SessionId,
         message: impl Fn(aesp_supervision::Reply<T>) -> Message,
     ) -> Result<(Live, T), Error> {
-        self.ask_for(tenant, session, false, message).await
+        self.ask_at(tenant, session, Depth::Outermost, message).await
     }
 
-    async fn ask_for<T: Send + 'static>(
+    async fn ask_at<T: Send + 'static>(
         &self,
         tenant: TenantId,
         session: SessionId,
-        within: bool,
+        depth: Depth,
         message: impl Fn(aesp_supervision::Reply<T>) -> Message,
     ) -> Result<(Live, T), Error> {
         for _ in 0..ATTEMPTS {
-            let live = self.live_for(tenant, session, within).await?;
+            let live = self.live_at(tenant, session, depth).await?;
             match live.handle.ask(&message).await {
                 Ok(answer) => return Ok((live, answer)),
                 Err(aesp_supervision::Error::Gone) => forget(&self.0.live, (tenant, session), &live.shared),
@@ -299,7 +262,7 @@ impl Sessions {
 
     fn info(&self, row: &SessionRow) -> Info {
         let now = self.now();
-        let live = self.0.live.get(&(row.tenant, row.id)).map(|cell| cell.clone());
+        let live = self.0.live.cell((row.tenant, row.id));
         let in_flight = live
             .as_ref()
             .and_then(|cell| cell.get())

@@ -13,12 +13,16 @@ use aesp_proto::{
 use aesp_storage::{Store, shard_of};
 use aesp_supervision::Supervisor;
 use aesp_tenant::{NewTenant, Quotas, Snapshot, Tenants};
+use futures::FutureExt as _;
 use prometheus::Registry;
 
 use crate::{
-    Begin, Context, Error, Metrics, NewSession, Options, Origin, Outcome, OutcomeRow, OutcomeState, Payload,
-    Running, Scope, SessionInfo, Sessions, Settled, read_outcome, resolve, rows::Due, write_intent,
-    write_outcome,
+    Begin, Context, Depth, Error, Metrics, NewSession, Options, Origin, Outcome, OutcomeRow, OutcomeState,
+    Payload, Running, Scope, SessionInfo, Sessions, Settled,
+    end::Ending,
+    read_outcome, resolve,
+    rows::{Due, Status},
+    write_intent, write_outcome,
 };
 
 const ALICE: PrincipalId = PrincipalId::from_bytes([1; 16]);
@@ -102,7 +106,7 @@ impl Node {
     }
 
     async fn begin(&self, session: SessionId, invocation: &str, digest: u8) -> Result<Begin, Error> {
-        self.sessions.begin(self.tenant, session, ALICE, invocation, [digest; 32]).await
+        self.sessions.begin(self.tenant, session, ALICE, invocation, [digest; 32], Depth::Outermost).await
     }
 
     async fn run(&self, session: SessionId, invocation: &str) -> Running {
@@ -156,12 +160,12 @@ mod clock;
 async fn a_session_is_its_principals_and_its_tenants_only() {
     let node = Node::new().await;
     let session = node.create(60).await;
-    let stranger = node.sessions.begin(node.tenant, session, MALLORY, "a", [1; 32]).await;
+    let stranger = node.sessions.begin(node.tenant, session, MALLORY, "a", [1; 32], Depth::Outermost).await;
     assert_eq!(stranger.unwrap_err().code(), ErrorCode::SessionInvalid);
     let elsewhere = TenantId::from_bytes([8; 16]);
-    assert!(node.sessions.get(elsewhere, session).await.is_err());
-    assert!(node.sessions.begin(elsewhere, session, ALICE, "a", [1; 32]).await.is_err());
-    assert_eq!(node.sessions.get(node.tenant, session).await.unwrap().principal, ALICE);
+    assert!(node.sessions.get(elsewhere, session, Depth::Outermost).await.is_err());
+    assert!(node.sessions.begin(elsewhere, session, ALICE, "a", [1; 32], Depth::Outermost).await.is_err());
+    assert_eq!(node.sessions.get(node.tenant, session, Depth::Outermost).await.unwrap().principal, ALICE);
     node.run(session, "a").await.finish();
 }
 
@@ -173,7 +177,7 @@ async fn the_same_call_is_joined_and_another_under_its_id_is_refused() {
     assert!(matches!(node.begin(session, "a", 2).await, Err(Error::OtherArguments)));
     let Begin::Join(joined) = node.begin(session, "a", 1).await.unwrap() else { panic!("runs twice") };
     let ended = tokio::spawn(joined.ended());
-    assert_eq!(node.sessions.get(node.tenant, session).await.unwrap().calls_in_flight, 1);
+    assert_eq!(node.sessions.get(node.tenant, session, Depth::Outermost).await.unwrap().calls_in_flight, 1);
     let cancelled = running.cancellation();
     running.finish();
     tokio::time::timeout(Duration::from_secs(5), ended).await.expect("is told").unwrap();
@@ -196,7 +200,9 @@ async fn a_caller_who_leaves_before_the_answer_leaves_no_running_call_behind() {
         drop(begin);
         eventually!(matches!(node.begin(session, "a", 1).await, Ok(Begin::New(_))));
     }
-    eventually!(node.sessions.get(node.tenant, session).await.unwrap().calls_in_flight == 0);
+    eventually!(
+        node.sessions.get(node.tenant, session, Depth::Outermost).await.unwrap().calls_in_flight == 0
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -231,7 +237,7 @@ async fn a_destroy_waits_for_calls_unless_it_is_forced() {
         .await
         .expect("cancelled");
     assert!(node.begin(session, "b", 1).await.is_err());
-    assert!(node.sessions.get(node.tenant, session).await.is_err());
+    assert!(node.sessions.get(node.tenant, session, Depth::Outermost).await.is_err());
     assert_eq!(node.status(session).await, Some(SessionStatus::Destroyed));
     assert_eq!((node.recorded("session.create").await, node.recorded("session.destroy").await), (1, 1));
     assert_eq!(node.in_use().await, 0);
@@ -258,7 +264,7 @@ async fn an_expired_session_refuses_at_once_and_its_place_is_freed() {
     let running = node.run(session, "a").await;
     node.clock.advance(Duration::from_secs(60));
     assert!(node.begin(session, "b", 1).await.is_err());
-    assert!(node.sessions.get(node.tenant, session).await.is_err());
+    assert!(node.sessions.get(node.tenant, session, Depth::Outermost).await.is_err());
     assert!(node.sessions.renew(node.tenant, session, Origin::default()).await.is_err());
     tokio::time::timeout(Duration::from_secs(5), running.cancellation().cancelled())
         .await
@@ -302,7 +308,7 @@ async fn an_idle_session_leaves_memory_and_comes_back() {
     assert_eq!(node.sessions.0.live.len(), 2);
     node.clock.advance(Duration::from_secs(61));
     eventually!(node.sessions.0.live.len() == 1);
-    assert!(node.sessions.0.live.contains_key(&(node.tenant, busy)), "a running call keeps its session");
+    assert!(node.sessions.0.live.cell((node.tenant, busy)).is_some(), "a running call keeps its session");
     node.run(session, "a").await.finish();
     drop(running);
 }
@@ -312,9 +318,9 @@ async fn a_session_that_is_not_there_costs_no_memory() {
     let node = Node::new().await;
     for seed in 0..100 {
         let nobodys = SessionId::random(&Entropy::from_seed(seed));
-        assert!(node.sessions.get(node.tenant, nobodys).await.is_err());
+        assert!(node.sessions.get(node.tenant, nobodys, Depth::Outermost).await.is_err());
     }
-    assert!(node.sessions.0.live.is_empty());
+    assert_eq!(node.sessions.0.live.len(), 0);
 }
 
 #[tokio::test]
@@ -541,11 +547,14 @@ async fn a_call_within_a_running_one_is_let_in_while_its_shard_leaves() {
     let leaving = node.clone();
     let over = tokio::spawn(async move { leaving.sessions.hand_over(shard, Duration::from_secs(60)).await });
     assert!(matches!(node.begin(session, "other", 1).await, Err(Error::Elsewhere(_))));
-    assert!(matches!(node.sessions.get(node.tenant, session).await, Err(Error::Elsewhere(_))));
+    assert!(matches!(
+        node.sessions.get(node.tenant, session, Depth::Outermost).await,
+        Err(Error::Elsewhere(_))
+    ));
     let within = async |invocation: &str| {
-        node.sessions.begin_within(node.tenant, session, ALICE, invocation, [2; 32]).await
+        node.sessions.begin(node.tenant, session, ALICE, invocation, [2; 32], Depth::Nested).await
     };
-    assert_eq!(node.sessions.get_within(node.tenant, session).await.unwrap().id, session);
+    assert_eq!(node.sessions.get(node.tenant, session, Depth::Nested).await.unwrap().id, session);
     let Begin::New(inner) = within("inner").await.unwrap() else { panic!("nobody runs it") };
     assert_eq!(inner.fence(), outer.fence());
     outer.finish();
@@ -559,7 +568,7 @@ async fn a_call_within_a_running_one_is_let_in_while_its_shard_leaves() {
     assert!(!cancelled.is_cancelled());
     // There is nothing any more that it could be within.
     assert!(matches!(within("late").await, Err(Error::Elsewhere(_))));
-    assert!(matches!(node.sessions.get_within(node.tenant, session).await, Err(Error::Elsewhere(_))));
+    assert!(matches!(node.sessions.get(node.tenant, session, Depth::Nested).await, Err(Error::Elsewhere(_))));
 }
 
 #[tokio::test]
@@ -567,7 +576,9 @@ async fn a_call_that_has_just_begun_is_waited_for_by_the_hand_over() {
     let node = Arc::new(Node::new().await);
     let session = node.create(60).await;
     node.run(session, "warm").await.finish();
-    eventually!(node.sessions.get(node.tenant, session).await.unwrap().calls_in_flight == 0);
+    eventually!(
+        node.sessions.get(node.tenant, session, Depth::Outermost).await.unwrap().calls_in_flight == 0
+    );
     let mut begin = Box::pin(node.begin(session, "a", 1));
     assert!(futures::poll!(&mut begin).is_pending(), "the actor answered at once");
     // The actor has not seen it when the shard begins to leave.
@@ -627,12 +638,31 @@ async fn a_session_lives_until_its_end_returns_wherever_it_is() {
     node.sessions.destroy(node.tenant, session, true, Origin::default()).await.unwrap();
     assert!(!lives(session).await, "it lives though its end has returned");
     running.finish();
+    // Its actor has heard nothing yet.
+    let told = node.create(60).await;
+    let _running = node.run(told, "a").await;
+    let ending = Ending {
+        status: Status::Destroyed,
+        action: "session.destroy",
+        reason: String::new(),
+        expired_by: None,
+        origin: Origin::default(),
+        label: "destroyed",
+    };
+    node.sessions.end(node.tenant, vec![told], ending).await.unwrap();
+    let heard = node.sessions.lives(node.tenant, told).now_or_never();
+    assert!(!heard.expect("is in memory").unwrap(), "it lives though its end has returned");
     // Of one that is not in memory here the store knows.
     node.run(moved, "a").await.finish();
     let shard = node.hold(moved, Held::No);
     node.sessions.lose(&[shard]);
     assert!(lives(moved).await);
+    // Nobody has looked yet whose time is over.
+    let late = node.create(60).await;
+    node.run(late, "a").await.finish();
     node.clock.advance(Duration::from_secs(60));
+    let heard = node.sessions.lives(node.tenant, late).now_or_never();
+    assert!(!heard.expect("is in memory").unwrap(), "it lives though its time is over");
     assert!(!lives(moved).await);
     assert!(!lives(SessionId::from_bytes([9; 16])).await, "there is none");
 }

@@ -81,6 +81,14 @@ mod tests {
     }
 
     #[test]
+    fn no_more_is_decoded_than_fits() {
+        let mut bomb = gzip(&vec![0; 10_000_000]);
+        // Whoever decodes all of it finds that it is damaged.
+        bomb.truncate(bomb.len() - 20);
+        assert_eq!(plain(&encoded("gzip"), framed(1, &bomb), 1_000), Err(TooLarge));
+    }
+
+    #[test]
     fn what_is_damaged_or_encoded_otherwise_stays_as_it_is() {
         let good = framed(1, &gzip(b"message"));
         let mut broken = gzip(b"message");

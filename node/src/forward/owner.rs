@@ -1,3 +1,6 @@
+#[cfg(test)]
+mod tests;
+
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,

@@ -2,20 +2,20 @@
 
 mod agent;
 mod audit;
-mod authentication;
+pub(crate) mod authentication;
 mod authorization;
 mod catalog;
 mod cluster;
 mod configuration;
 mod context;
 mod everywhere;
-mod identity;
+pub(crate) mod identity;
 mod join;
 mod page;
 mod policy;
 mod registry;
 mod runtime;
-mod tenant;
+pub(crate) mod tenant;
 #[cfg(test)]
 mod tests;
 

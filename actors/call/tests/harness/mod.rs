@@ -35,7 +35,11 @@ use aesp_supervision::Supervisor;
 use aesp_tenant::{NewTenant, Tenants};
 use async_trait::async_trait;
 use futures::{Stream, StreamExt, stream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    task::yield_now,
+    time::sleep,
+};
 use tonic::Status;
 
 pub(crate) const TENANT: TenantId = TenantId::from_bytes([7; 16]);
@@ -49,6 +53,8 @@ pub(crate) struct Pipeline {
     pub(crate) store: Store,
     pub(crate) agent: PrincipalId,
     access: Authenticator,
+    tokens: Arc<Tokens>,
+    clock: Arc<dyn Clock>,
     token: String,
     session: SessionId,
     /// Lets the Runtime answer calls with the arguments [`HELD`].
@@ -59,6 +65,8 @@ pub(crate) struct Pipeline {
     pub(crate) ahead: Arc<AtomicU64>,
     /// What the Runtime was given.
     pub(crate) dispatches: Arc<Mutex<Vec<DispatchId>>>,
+    /// How often the Host has read all that the Runtime had sent of a stream, or of a call that was held.
+    read: watch::Receiver<u32>,
     _audit: aesp_audit::Duty,
 }
 
@@ -129,9 +137,14 @@ impl Pipeline {
             options: aesp_runtime::Options::default(),
         });
         let runtimes = runtimes.await.unwrap();
-        let authenticator =
-            Authenticator::new(store.clone(), tokens, views.clone(), recorder.clone(), clock.clone());
-        let access = Access::new(views.clone(), authenticator.clone(), recorder, entropy, clock);
+        let authenticator = Authenticator::new(
+            store.clone(),
+            Arc::clone(&tokens),
+            views.clone(),
+            recorder.clone(),
+            clock.clone(),
+        );
+        let access = Access::new(views.clone(), authenticator.clone(), recorder, entropy, clock.clone());
         let parts = CallParts {
             access: access.clone(),
             tenants,
@@ -151,7 +164,7 @@ impl Pipeline {
             NewSession { principal: principal.id, suggested: None, metadata: BTreeMap::new(), ttl: None };
         let session = sessions.create(&view.tenant, new, Origin::default()).await.unwrap().id;
         let answers = Arc::new(Semaphore::new(0));
-        let dispatches = connect(&runtimes, Arc::clone(&answers)).await;
+        let (dispatches, read) = connect(&runtimes, Arc::clone(&answers)).await;
         let token = token.reveal().to_owned();
         Self {
             calls,
@@ -161,6 +174,8 @@ impl Pipeline {
             store,
             agent: principal.id,
             access: authenticator,
+            tokens,
+            clock,
             token,
             session,
             answers,
@@ -168,6 +183,7 @@ impl Pipeline {
             shards,
             ahead,
             dispatches,
+            read,
             _audit: audit,
         }
     }
@@ -181,6 +197,22 @@ impl Pipeline {
     ) -> Result<InvokeResponse> {
         let caller = self.caller().await?;
         self.calls.invoke(caller, self.request(tool, invocation, args)).await
+    }
+
+    /// Waits until the Host has read what the Runtime sent of its first stream or held call, and that is as far as it comes
+    /// without the reader and the store.
+    pub(crate) async fn has_read(&self) {
+        self.read.clone().wait_for(|read| *read > 0).await.unwrap();
+        for _ in 0..100 {
+            yield_now().await;
+        }
+    }
+
+    /// Waits until the Runtime was given so many calls.
+    pub(crate) async fn dispatched(&self, count: usize) {
+        while self.dispatches.lock().unwrap().len() < count {
+            sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// As [`Pipeline::call`], with the answer in parts.
@@ -254,6 +286,17 @@ impl Pipeline {
         self.calls.outcome(TENANT, self.session, invocation).await.unwrap().status()
     }
 
+    /// Revokes the agent's token, and lets the views know.
+    pub(crate) async fn revoke_token(&self) {
+        let claims = self.tokens.verify(&self.token, self.clock.now()).unwrap();
+        let revoked = self.store.run(move |tx| {
+            let claims = Arc::clone(&claims);
+            Box::pin(async move { aesp_identity::revoke_access_token(tx, &claims).await })
+        });
+        revoked.await.unwrap();
+        self.views.refresh(TENANT).await.unwrap();
+    }
+
     pub(crate) async fn caller(&self) -> Result<Caller> {
         let source = Source {
             ip: Some([127, 0, 0, 1].into()),
@@ -311,7 +354,10 @@ async fn load_tokens(store: &Store) -> Arc<Tokens> {
 }
 
 /// Connects the Runtime, and returns when it may be called what it will have been given.
-async fn connect(runtimes: &Runtimes, answers: Arc<Semaphore>) -> Arc<Mutex<Vec<DispatchId>>> {
+async fn connect(
+    runtimes: &Runtimes,
+    answers: Arc<Semaphore>,
+) -> (Arc<Mutex<Vec<DispatchId>>>, watch::Receiver<u32>) {
     let (sender, receiver) = mpsc::channel::<std::result::Result<RuntimeFrame, Status>>(65_536);
     let inbound =
         stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) });
@@ -329,16 +375,22 @@ async fn connect(runtimes: &Runtimes, answers: Arc<Semaphore>) -> Arc<Mutex<Vec<
     assert!(matches!(frames.next().await.unwrap().unwrap().frame, Some(Host::Announced(_))));
     let wishes =
         FulfillTools { tool_names: ["read", "write", "count"].map(Into::into).into(), ..Default::default() };
-    sender.send(Ok(say(Frame::Fulfill(wishes)))).await.unwrap();
+    // Answered in its turn, behind whatever was sent before.
+    let wishes = say(Frame::Fulfill(wishes));
+    sender.send(Ok(wishes.clone())).await.unwrap();
     match frames.next().await.unwrap().unwrap().frame {
         Some(Host::Fulfilled(answer)) => assert_eq!(answer.fulfilled.len(), 3, "{answer:?}"),
         other => panic!("{other:?}"),
     }
     let given = Arc::new(Mutex::new(Vec::new()));
     let dispatches = Arc::clone(&given);
+    let (reads, read) = watch::channel(0);
     tokio::spawn(async move {
         let mut refused = false;
         while let Some(Ok(frame)) = frames.next().await {
+            if let Some(Host::Fulfilled(_)) = frame.frame {
+                reads.send_modify(|read| *read += 1);
+            }
             if let Some(Host::Call(call)) = frame.frame {
                 given.lock().unwrap().push(DispatchId::from_slice(&call.dispatch_id).unwrap());
                 if call.streaming {
@@ -347,6 +399,7 @@ async fn connect(runtimes: &Runtimes, answers: Arc<Semaphore>) -> Arc<Mutex<Vec<
                         let chunk = StreamChunk { chunk_id, payload, dispatch_id, ..StreamChunk::default() };
                         sender.send(Ok(say(Frame::Chunk(chunk)))).await.unwrap();
                     }
+                    sender.send(Ok(wishes.clone())).await.unwrap();
                     continue;
                 }
                 let args = call.call.as_ref().map(|call| call.args_json.clone()).unwrap_or_default();
@@ -355,15 +408,19 @@ async fn connect(runtimes: &Runtimes, answers: Arc<Semaphore>) -> Arc<Mutex<Vec<
                 if args == UNANSWERED {
                     continue;
                 }
-                if !not_run && (args == HELD || args == REFUSED_THEN_HELD) {
+                let held = !not_run && (args == HELD || args == REFUSED_THEN_HELD);
+                if held {
                     answers.acquire().await.unwrap().forget();
                 }
                 let result = ToolResult { not_run, ..answer(call) };
                 sender.send(Ok(say(Frame::Result(result)))).await.unwrap();
+                if held {
+                    sender.send(Ok(wishes.clone())).await.unwrap();
+                }
             }
         }
     });
-    dispatches
+    (dispatches, read)
 }
 
 /// Arguments that the Runtime never answers.
