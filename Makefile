@@ -9,6 +9,9 @@ export PATH := $(AESP_TOOLS)/bin:$(HOME)/.cargo/bin:$(PATH)
 # Where demo, bench and chaos leave their figures.
 export OUT ?= target/out
 
+# The one debug build of tests and chaos runs. All targets at once, so that every dependency is compiled for one set of features only.
+BUILD = cargo build --workspace --bins --tests --locked
+
 # How long `make fuzz` runs each target.
 SECONDS ?= 60
 
@@ -38,6 +41,7 @@ demo: peers ## Shows one governed tool call and its refusals on real tools. ONCE
 test: ## Lint, unit, integration and real-counterpart tests: what decides whether a change lands.
 	@scripts/setup test
 	@scripts/install-peers
+	@scripts/install-fault-tools
 	$(MAKE) check
 
 check: lint unit chaos-short
@@ -50,7 +54,7 @@ lint:
 
 unit:
 	@[ -n "$${AESP_TEST_FDB_CLUSTER:-}" ] || echo "SKIPPED: everything on FoundationDB; AESP_TEST_FDB_CLUSTER names no cluster file (docs/foundationdb.md)"
-	cargo build -p aesp-node --bins --locked
+	$(BUILD)
 	cargo nextest run --workspace --locked
 	cargo test --doc --workspace --locked --quiet
 
@@ -62,11 +66,11 @@ bench: setup ## Measures a bare relay and the governed path in one run.
 chaos: ## Breaks real nodes and Runtimes and checks the invariants. DURATION=540 seconds, NODES=1,3.
 	@scripts/setup build
 	@scripts/install-fault-tools
-	cargo build -p aesp-node -p aesp-chaos-tests --bins --locked
+	$(BUILD)
 	$(CARGO_TARGET_DIR)/debug/aesp-chaos run --nodes $(NODES) --within $(DURATION) --out $(OUT)
 
 chaos-short: ## The same in three minutes: part of `make test`.
-	cargo build -p aesp-node -p aesp-chaos-tests --bins --locked
+	$(BUILD)
 	$(CARGO_TARGET_DIR)/debug/aesp-chaos run --short --nodes $(NODES) --within 150 --out $(OUT)
 
 fuzz: ## Fuzzes everything that parses strangers' bytes. SECONDS=60 each, TARGETS="row_key schema" chooses.
@@ -76,6 +80,7 @@ fuzz: ## Fuzzes everything that parses strangers' bytes. SECONDS=60 each, TARGET
 coverage: ## Runs every test and reports which lines of the decision code they ran; fails below 90 %.
 	@scripts/setup coverage
 	@scripts/install-peers
+	@scripts/install-fault-tools
 	scripts/coverage $(OUT)
 
 advisories: ## Known vulnerabilities in dependencies; needs the network.

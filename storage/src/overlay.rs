@@ -16,8 +16,16 @@ pub(crate) struct Overlay {
     // INVARIANT: the cleared ranges don't touch each other.
     cleared: BTreeMap<Vec<u8>, Vec<u8>>,
     entries: BTreeMap<Vec<u8>, Entry>,
-    stamped: Vec<StampedKey>,
-    unreadable: BTreeSet<Vec<u8>>,
+    /// By what comes before the stamp, so that a batch of many events stays linear in their number.
+    stamped: BTreeMap<Vec<u8>, Vec<Stamped>>,
+    unreadable: Hidden,
+}
+
+/// What comes before a stamp: keys that only the commit will know lie behind these.
+#[derive(Debug, Default)]
+struct Hidden {
+    prefixes: BTreeSet<Vec<u8>>,
+    lengths: BTreeSet<usize>,
 }
 
 #[derive(Debug)]
@@ -32,9 +40,9 @@ enum Entry {
     },
 }
 
+/// A key that the commit will stamp: what comes after the stamp, and its value.
 #[derive(Debug)]
-struct StampedKey {
-    prefix: Vec<u8>,
+struct Stamped {
     suffix: Vec<u8>,
     value: Bytes,
 }
@@ -78,7 +86,7 @@ impl Overlay {
     /// # Errors
     /// [`Error::Unreadable`] if the key may be one that only the commit will know.
     pub(crate) fn lookup(&self, key: &[u8]) -> Result<Lookup, Error> {
-        if !self.unreadable.is_empty() {
+        if !self.unreadable.prefixes.is_empty() {
             self.check_readable(key, &after(key))?;
         }
         match self.entries.get(key) {
@@ -103,11 +111,7 @@ impl Overlay {
     /// # Errors
     /// [`Error::Unreadable`] if a versionstamped key may lie between these two.
     pub(crate) fn check_readable(&self, start: &[u8], end: &[u8]) -> Result<(), Error> {
-        let hidden = self.unreadable.iter().any(|prefix| {
-            let first = [prefix.as_slice(), &[0; 10]].concat();
-            first.as_slice() < end && start < after_prefix(prefix).as_slice()
-        });
-        if hidden { Err(Error::Unreadable) } else { Ok(()) }
+        if self.unreadable.meets(start, end) { Err(Error::Unreadable) } else { Ok(()) }
     }
 
     pub(crate) fn set(&mut self, key: Vec<u8>, value: Bytes) {
@@ -141,7 +145,11 @@ impl Overlay {
         for key in inside {
             self.entries.remove(&key);
         }
-        self.stamped.retain(|stamped| stamped.prefix < start || after_prefix(&stamped.prefix) > end);
+        let stamped = self.stamped.range(start.clone()..end.clone()).map(|(prefix, _)| prefix);
+        let covered: Vec<_> = stamped.filter(|prefix| after_prefix(prefix) <= end).cloned().collect();
+        for prefix in covered {
+            self.stamped.remove(&prefix);
+        }
         self.merge_cleared(start, end);
     }
 
@@ -170,11 +178,13 @@ impl Overlay {
         self.cleared.range::<[u8], _>(bounds).next_back().is_some_and(|(_, end)| key < end.as_slice())
     }
 
-    pub(crate) fn stamp_key(&mut self, prefix: Vec<u8>, suffix: Vec<u8>, value: Bytes) {
-        if !self.unreadable.contains(&prefix) {
-            self.unreadable.insert(prefix.clone());
+    pub(crate) fn stamp_key(&mut self, prefix: &[u8], suffix: Vec<u8>, value: Bytes) {
+        let stamped = Stamped { suffix, value };
+        if let Some(before) = self.stamped.get_mut(prefix) {
+            return before.push(stamped);
         }
-        self.stamped.push(StampedKey { prefix, suffix, value });
+        self.unreadable.add(prefix);
+        self.stamped.insert(prefix.to_vec(), vec![stamped]);
     }
 
     pub(crate) fn stamp_value(&mut self, key: Vec<u8>, prefix: Vec<u8>, suffix: Vec<u8>) {
@@ -197,13 +207,92 @@ impl Overlay {
                 }
             }
         }
-        out.extend(
-            self.stamped.into_iter().map(|StampedKey { prefix, suffix, value }| Mutation::StampedKey {
-                prefix,
-                suffix,
-                value,
-            }),
-        );
+        for (prefix, keys) in self.stamped {
+            let stamp =
+                |Stamped { suffix, value }| Mutation::StampedKey { prefix: prefix.clone(), suffix, value };
+            out.extend(keys.into_iter().map(stamp));
+        }
         out
+    }
+}
+
+impl Hidden {
+    fn add(&mut self, prefix: &[u8]) {
+        self.lengths.insert(prefix.len());
+        self.prefixes.insert(prefix.to_vec());
+    }
+
+    /// Tells whether a stamped key may lie from `start` up to but not including `end`.
+    fn meets(&self, start: &[u8], end: &[u8]) -> bool {
+        let may_lie_within = |prefix: &[u8]| {
+            let first = [prefix, &[0; 10]].concat();
+            first.as_slice() < end && start < after_prefix(prefix).as_slice()
+        };
+        if start >= end {
+            return false;
+        }
+        let bounds = (Bound::Included(start), Bound::Excluded(end));
+        // A smaller prefix reaches into the range only if the range starts within it.
+        self.prefixes.range::<[u8], _>(bounds).any(|prefix| may_lie_within(prefix))
+            || self
+                .lengths
+                .iter()
+                .take_while(|length| **length <= start.len())
+                .any(|length| self.prefixes.contains(&start[..*length]) && may_lie_within(&start[..*length]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn short() -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(0..3_u8, 0..4)
+    }
+
+    proptest! {
+        #[test]
+        fn a_stamped_key_hides_just_what_it_may_become(
+            prefixes in prop::collection::vec(short(), 0..4),
+            start in short(),
+            end in short(),
+        ) {
+            let mut hidden = Hidden::default();
+            prefixes.iter().for_each(|prefix| hidden.add(prefix));
+            let each = prefixes.iter().any(|prefix| {
+                let first = [prefix.as_slice(), &[0; 10]].concat();
+                start < end && first < end && start < after_prefix(prefix)
+            });
+            prop_assert_eq!(hidden.meets(&start, &end), each);
+        }
+
+        #[test]
+        fn a_cleared_range_takes_the_stamped_keys_that_lie_in_it(
+            prefixes in prop::collection::vec(short(), 1..5),
+            start in short(),
+            end in short(),
+        ) {
+            let mut overlay = Overlay::default();
+            for (number, prefix) in (0_u8..).zip(&prefixes) {
+                overlay.stamp_key(prefix, vec![number], Bytes::new());
+            }
+            overlay.clear_range(start.clone(), end.clone());
+            let stamped = |mutation| match mutation {
+                Mutation::StampedKey { prefix, suffix, .. } => Some((prefix, suffix)),
+                _ => None,
+            };
+            let mut left: Vec<_> = overlay.into_mutations().into_iter().filter_map(stamped).collect();
+            left.sort();
+            let stays = |prefix: &Vec<u8>| start >= end || *prefix < start || after_prefix(prefix) > end;
+            let mut expected: Vec<_> = (0_u8..)
+                .zip(&prefixes)
+                .filter(|(_, prefix)| stays(prefix))
+                .map(|(number, prefix)| (prefix.clone(), vec![number]))
+                .collect();
+            expected.sort();
+            prop_assert_eq!(left, expected);
+        }
     }
 }

@@ -115,7 +115,7 @@ impl Transaction {
         let length = prefix.len() + suffix.len() + STAMP_BYTES;
         limits::check("key", length, limits::MAX_KEY_BYTES)?;
         self.write(&[], length + value.len(), |state| {
-            state.overlay.stamp_key(prefix.to_vec(), suffix.to_vec(), Bytes::copy_from_slice(value));
+            state.overlay.stamp_key(prefix, suffix.to_vec(), Bytes::copy_from_slice(value));
         })
     }
 

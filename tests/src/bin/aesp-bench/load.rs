@@ -26,12 +26,27 @@ pub(crate) async fn run(
     in_flight: usize,
     length: Duration,
 ) -> anyhow::Result<Seen> {
+    run_spread(sessions, tool, args, in_flight, length, Duration::ZERO).await
+}
+
+/// Does as [`run`], with the first calls spread evenly over `spread`: callers of a slow tool that all began at once would
+/// come back at once as well, for ever.
+pub(crate) async fn run_spread(
+    sessions: &[Session],
+    tool: &'static str,
+    args: &Value,
+    in_flight: usize,
+    length: Duration,
+    spread: Duration,
+) -> anyhow::Result<Seen> {
     let begun = Instant::now();
     let end = begun + length;
     let mut callers = JoinSet::new();
     for n in 0..in_flight {
         let (session, args) = (sessions[n % sessions.len()].clone(), args.clone());
+        let first = begun + spread.mul_f64(n as f64 / in_flight as f64);
         callers.spawn(async move {
+            tokio::time::sleep_until(first).await;
             let mut seen = Vec::new();
             let (mut failed, mut why) = (0_u64, None);
             while Instant::now() < end {

@@ -74,7 +74,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     drop(governed);
 
     report::say("many calls in flight");
-    report.many_calls(many::calls(10_000 / scale).await?);
+    // The first asks for more calls a second than two cores make, the second for a third of that.
+    for tool_seconds in [1, 3] {
+        report.many_calls(many::calls(10_000 / scale, tool_seconds).await?);
+    }
     report::say("many Runtime connections");
     report.many_runtimes(many::runtimes(1_000 / scale).await?);
     report::say("many sessions");

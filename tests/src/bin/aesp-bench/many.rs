@@ -11,14 +11,13 @@ use crate::{governed, load};
 
 const RUNTIMES: usize = 3;
 const CLIENTS: usize = 4;
-/// How long the tool takes.
-const SLEEP: Duration = Duration::from_secs(1);
 /// How often the slow tool is called by each caller, about.
-const ROUNDS: Duration = Duration::from_secs(4);
+const ROUNDS: u32 = 4;
 
-/// What many calls in flight added to a tool that takes a second.
+/// What many calls in flight added to a slow tool.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ManyCalls {
+    pub(crate) tool_seconds: u64,
     pub(crate) in_flight: usize,
     pub(crate) calls: u64,
     pub(crate) failed: u64,
@@ -44,15 +43,16 @@ pub(crate) struct ManySessions {
     pub(crate) host_mib: f64,
 }
 
-/// Keeps `in_flight` calls of a tool under way that takes a second.
-pub(crate) async fn calls(in_flight: usize) -> anyhow::Result<ManyCalls> {
+/// Keeps `in_flight` calls of a tool under way that takes `tool_seconds`, each caller at a time of its own.
+pub(crate) async fn calls(in_flight: usize, tool_seconds: u64) -> anyhow::Result<ManyCalls> {
+    let takes = Duration::from_secs(tool_seconds);
     let (host, tenant, account, certificate) = governed::host().await?;
     tenant.offer(Contract::new("rest")).await?;
     let mut workers = Vec::new();
     for _ in 0..RUNTIMES {
         let runtime = Worker::builder(&host, "worker", &certificate)?.concurrency(4_096);
-        let runtime = runtime.tool("rest", async |_, args| {
-            tokio::time::sleep(SLEEP).await;
+        let runtime = runtime.tool("rest", move |_, args| async move {
+            tokio::time::sleep(takes).await;
             Ok(args)
         });
         workers.push(Worker::start(runtime).await?);
@@ -61,13 +61,14 @@ pub(crate) async fn calls(in_flight: usize) -> anyhow::Result<ManyCalls> {
     for _ in 0..CLIENTS {
         sessions.push(account.client(&host)?.session(governed::HOUR).await?);
     }
-    let seen = load::run(&sessions, "rest", &json!({}), in_flight, ROUNDS).await?;
+    let seen = load::run_spread(&sessions, "rest", &json!({}), in_flight, takes * ROUNDS, takes).await?;
     ensure!(!seen.latencies.is_empty(), "no call succeeded: {:?}", seen.why);
     if let Some(why) = &seen.why {
         crate::report::say(&format!("  {} calls failed, one with {why}", seen.failed));
     }
-    let added = |q: f64| seen.latencies.value_at_quantile(q) as f64 / 1e3 - SLEEP.as_secs_f64() * 1e3;
+    let added = |q: f64| seen.latencies.value_at_quantile(q) as f64 / 1e3 - takes.as_secs_f64() * 1e3;
     Ok(ManyCalls {
+        tool_seconds,
         in_flight,
         calls: seen.latencies.len(),
         failed: seen.failed,

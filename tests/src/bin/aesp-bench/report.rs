@@ -17,7 +17,7 @@ use crate::{
 pub(crate) struct Report {
     comparison: Vec<Row>,
     ratios: Vec<Ratio>,
-    many_calls: Option<ManyCalls>,
+    many_calls: Vec<ManyCalls>,
     many_runtimes: Option<ManyRuntimes>,
     many_sessions: Option<ManySessions>,
     cluster: Option<Cluster>,
@@ -53,7 +53,7 @@ impl Report {
     }
 
     pub(crate) fn many_calls(&mut self, seen: ManyCalls) {
-        self.many_calls = Some(seen);
+        self.many_calls.push(seen);
     }
 
     pub(crate) fn many_runtimes(&mut self, seen: ManyRuntimes) {
@@ -97,11 +97,12 @@ impl Report {
                 ratio.in_flight, ratio.throughput, ratio.p50, ratio.p99, ratio.host_cpu
             ));
         }
-        if let Some(seen) = &self.many_calls {
+        for seen in &self.many_calls {
             say(&format!(
-                "\n{} calls in flight on a tool that takes a second: {} calls, {} failed; added p50 {:.0} ms, p95 {:.0} ms, \
-                 p99 {:.0} ms",
+                "\n{} calls in flight on a tool that takes {} s: {} calls, {} failed; added p50 {:.1} ms, p95 {:.1} ms, \
+                 p99 {:.1} ms",
                 seen.in_flight,
+                seen.tool_seconds,
                 seen.calls,
                 seen.failed,
                 seen.added_p50_ms,
