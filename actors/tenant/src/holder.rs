@@ -154,8 +154,10 @@ impl Holder {
         self.round = self.round.max(collect.round);
         let mut returned = 0;
         for limit in Limit::ALL.into_iter().filter(|limit| collect.recalled[*limit]) {
+            // Who waits may have been granted a place already and only not have woken: what is for them is not idle.
+            let waiting = self.wanted[limit];
             match gate.meter(limit) {
-                Some(meter) => meter.lower(|level| level.used),
+                Some(meter) => meter.lower(|level| level.used.saturating_add(waiting)),
                 None => returned = gate.starts.drain(now),
             }
         }
@@ -294,5 +296,42 @@ impl Holder {
             allowed: gate.longest(),
             round: self.round,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_recall_leaves_what_was_granted_to_those_who_wait() {
+        let now = Instant::now();
+        let (gate, mut holder) = (Gate::new(now), Holder::default());
+        let term = Term { epoch: 1, instance: 1 };
+        let recalled = Each::new(|limit| limit == Limit::Calls);
+        let report =
+            holder.collect(Collect { term, recalled, round: 1 }, &gate, now).expect("it is the newest home");
+        for _ in 0..2 {
+            holder.wait_for(&[Limit::Calls], Duration::from_secs(1));
+        }
+        let raised = Each::new(|limit| if limit == Limit::Calls { 4 } else { 0 });
+        let grant = Grant {
+            term,
+            number: report.number,
+            raised,
+            longest: Duration::from_secs(1),
+            verdicts: Each::new(|_| Verdict::Granted),
+            retry_after: Duration::ZERO,
+        };
+        assert!(holder.grant(&grant, &gate, now));
+        // Nobody who waits has woken yet.
+        let kept =
+            holder.collect(Collect { term, recalled, round: 2 }, &gate, now).expect("it is the newest home");
+        assert_eq!(kept.levels[Limit::Calls], crate::meter::Level { limit: 2, used: 0 });
+        holder.waits_no_more(&[Limit::Calls]);
+        holder.waits_no_more(&[Limit::Calls]);
+        let left =
+            holder.collect(Collect { term, recalled, round: 3 }, &gate, now).expect("it is the newest home");
+        assert_eq!(left.levels[Limit::Calls].limit, 0);
     }
 }
