@@ -62,7 +62,23 @@ pub enum Error {
         /// The tenant.
         tenant: TenantId,
     },
-    /// The key provider refused or could not be reached.
+    /// Wait until the rotation before is over: one data key is rotated at a time.
+    #[error("the data key of tenant {tenant} is being rotated")]
+    KeyRotating {
+        /// The tenant.
+        tenant: TenantId,
+    },
+    /// Back off and try again: the key provider can't be reached. Keys in memory hold for their life; nothing else is opened
+    /// or written until it is back.
+    #[error("key provider away: {0}")]
+    KeyProviderAway(Arc<str>),
+    /// Give the node its right back, or the provider its login: it refused what was asked of it.
+    #[error("key provider refused: {0}")]
+    KeyProviderDenied(Arc<str>),
+    /// Bring that version of the master key back, if it was only disabled; what it wrapped can't be opened without it.
+    #[error("master key version gone: {0}")]
+    MasterKeyGone(Arc<str>),
+    /// Correct the configuration of the key provider.
     #[error("key provider: {0}")]
     KeyProvider(String),
     /// Correct the program: a versionstamped key or value was read before its commit.
@@ -96,7 +112,9 @@ impl Error {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::TooLarge { .. } => ErrorCode::InvalidRequest,
-            Self::KeyDestroyed { .. } | Self::KeysExist { .. } => ErrorCode::StateConflict,
+            Self::KeyDestroyed { .. } | Self::KeysExist { .. } | Self::KeyRotating { .. } => {
+                ErrorCode::StateConflict
+            }
             Self::Unreadable | Self::EmptyKey | Self::Encoding(_) => ErrorCode::InternalError,
             _ => ErrorCode::ServiceUnavailable,
         }
@@ -105,7 +123,23 @@ impl Error {
     /// Tells whether the same transaction, of which nothing was written, may succeed later. An unknown commit is none.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Conflict | Self::Timeout | Self::Unavailable(_) | Self::Full)
+        matches!(
+            self,
+            Self::Conflict | Self::Timeout | Self::Unavailable(_) | Self::KeyProviderAway(_) | Self::Full
+        )
+    }
+
+    /// Tells whether it is the master key or its provider that stands in the way.
+    #[must_use]
+    pub fn is_of_keys(&self) -> bool {
+        matches!(
+            self,
+            Self::KeyProviderAway(_)
+                | Self::KeyProviderDenied(_)
+                | Self::MasterKeyGone(_)
+                | Self::WrongMasterKey
+                | Self::KeyProvider(_)
+        )
     }
 }
 
@@ -118,6 +152,16 @@ impl From<Error> for aesp_proto::Error {
                 Self::new(code, "the tenant's keys are not in the state that this needs")
             }
             ErrorCode::InternalError => return Self::internal(error),
+            _ if matches!(error, Error::KeyProviderAway(_)) => {
+                Self::new(code, "the key provider is away: what is sealed can't be read or written now")
+                    .retry_after(RETRY_AFTER)
+            }
+            _ if error.is_of_keys() => Self::new(
+                code,
+                "the key provider does not give the keys: what is sealed can't be read or written",
+            )
+            .remedy("an operator finds the reason with aesp key status")
+            .retry_after(RETRY_OF_OPERATOR),
             _ => Self::new(code, "the store can't take the request now").retry_after(RETRY_AFTER),
         };
         refusal.because(error)
@@ -125,6 +169,8 @@ impl From<Error> for aesp_proto::Error {
 }
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// What waits for an operator is not asked for every second.
+const RETRY_OF_OPERATOR: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
@@ -139,5 +185,8 @@ mod tests {
         let large = aesp_proto::Error::from(Error::TooLarge { what: "row", limit_bytes: 1, actual_bytes: 2 });
         assert_eq!((large.code(), large.is_retryable()), (ErrorCode::InvalidRequest, false));
         assert!(!Error::CommitUnknown.is_retryable(), "it may have landed");
+        let away = aesp_proto::Error::from(Error::KeyProviderAway("https://vault.corp refused".into()));
+        assert!(away.message().contains("key provider is away") && !away.message().contains("corp"));
+        assert!(away.retry_delay() < aesp_proto::Error::from(Error::WrongMasterKey).retry_delay());
     }
 }

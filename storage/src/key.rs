@@ -18,6 +18,8 @@
 // | RIGHTS_CHANGE        | 000A | position (8); PLATFORM                  |
 // | CLUSTER              | 000B | name of the setting; PLATFORM           |
 // | JOIN_TOKEN           | 000C | token (16); PLATFORM                    |
+// | KEY_ROTATION         | 000D | tenant (16); PLATFORM                   |
+// | KEY_REWRAP           | 000E | none; PLATFORM                          |
 // | TENANT …             | 0010 | tenants and their configuration         |
 // | CONTRACT …           | 0020 | the catalogue                           |
 // | PRINCIPAL …          | 0030 | identity                                |
@@ -70,6 +72,10 @@ kinds! {
     CLUSTER = 0x000B;
     /// A token with which a node may join.
     JOIN_TOKEN = 0x000C;
+    /// A rotation of a tenant's data key that is not over.
+    KEY_ROTATION = 0x000D;
+    /// How far the tenants' keys are wrapped under the newest master key.
+    KEY_REWRAP = 0x000E;
     /// A tenant.
     TENANT = 0x0010;
     /// A tenant by its name.

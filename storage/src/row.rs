@@ -9,6 +9,7 @@ use crate::{
     Error, Kind, MAX_ROW_BYTES, MAX_VALUE_BYTES, Range, RowKey, TenantKeys, Transaction, encode,
     key::{self, PREFIX_BYTES, after, after_prefix, chunk_prefix, row_key},
     limits,
+    tenant_keys::{SEALED, SEALED_LATER},
 };
 
 /// A typed row. At rest it is JSON behind a version byte, sealed under the tenant's data key and bound to its place.
@@ -49,13 +50,11 @@ pub struct Found<R> {
     pub bytes: Bytes,
 }
 
-// The first byte of a value says what follows.
+// The first byte of a value says what follows; 2 and 4 are sealed JSON (`tenant_keys`).
 /// JSON.
 const PLAIN: u8 = 1;
-/// `nonce | ciphertext of JSON | tag`.
-const SEALED: u8 = 2;
-/// The length (4 bytes, big-endian) of one of the above, which lies in chunks.
-const CHUNKED: u8 = 3;
+/// The length (4 bytes, big-endian) of one of the others, which lies in chunks.
+pub(crate) const CHUNKED: u8 = 3;
 
 impl Transaction {
     /// Reads a row.
@@ -92,7 +91,7 @@ impl Transaction {
         let json = serde_json::to_vec(row).map_err(|error| Error::Encoding(Arc::new(error)))?;
         limits::check("row", json.len(), MAX_ROW_BYTES)?;
         let value = match self.keys_of::<R>(tenant).await? {
-            Some(keys) => keys.seal_after(&[SEALED], &key, &json)?,
+            Some(keys) => keys.seal_row(&key, &json)?,
             None => [&[PLAIN], json.as_slice()].concat(),
         };
         self.write_row(key, value)
@@ -206,7 +205,7 @@ impl Transaction {
         }
     }
 
-    fn write_row(&self, key: Vec<u8>, value: Vec<u8>) -> Result<(), Error> {
+    pub(crate) fn write_row(&self, key: Vec<u8>, value: Vec<u8>) -> Result<(), Error> {
         self.clear_chunks(&key)?;
         if value.len() <= MAX_VALUE_BYTES {
             self.set(key.clone(), value.into())?;
@@ -235,31 +234,36 @@ impl Transaction {
 
     async fn decode<R: Row>(&self, keys: Option<&TenantKeys>, key: &[u8], head: Bytes) -> Result<R, Error> {
         let damaged = |what: &str| Error::damaged_row(format!("a row of kind {:04x} {what}", R::KIND.code()));
-        let value = match head.split_first() {
-            Some((&CHUNKED, length)) => {
-                let length =
-                    length.try_into().map(u32::from_be_bytes).map_err(|_| damaged("has a bad head"))?;
-                let value = self.read_chunks(key).await?;
-                if value.len() != length as usize {
-                    return Err(damaged("lacks a part"));
-                }
-                value
-            }
-            _ => {
-                self.state().whole.insert(key.to_vec());
-                head
-            }
-        };
+        let value = self.whole(key, head).await?;
         let json = match (value.split_first(), keys) {
-            (Some((&SEALED, sealed)), Some(keys)) => Bytes::from(keys.open(key, sealed)?),
+            (Some((&(SEALED | SEALED_LATER), _)), Some(keys)) => Bytes::from(keys.open_row(key, &value)?),
             (Some((&PLAIN, _)), None) => value.slice(1..),
             _ => return Err(damaged("has an unknown form")),
         };
         serde_json::from_slice(&json).map_err(|error| damaged(&format!("does not decode: {error}")))
     }
 
+    /// Returns the value at a row's key with its chunks, if it has any.
+    pub(crate) async fn whole(&self, key: &[u8], head: Bytes) -> Result<Bytes, Error> {
+        let Some((&CHUNKED, length)) = head.split_first() else {
+            self.state().whole.insert(key.to_vec());
+            return Ok(head);
+        };
+        let damaged = |what: &str| {
+            let kind = key.get(16..PREFIX_BYTES).map(kind_code).unwrap_or_default();
+            Error::damaged_row(format!("a row of kind {kind:04x} {what}"))
+        };
+        let length = length.try_into().map(u32::from_be_bytes).map_err(|_| damaged("has a bad head"))?;
+        let value = self.read_chunks(key).await?;
+        if value.len() == length as usize { Ok(value) } else { Err(damaged("lacks a part")) }
+    }
+
     async fn read_chunks(&self, key: &[u8]) -> Result<Bytes, Error> {
         let chunks = self.range_raw(Range::prefix(&chunk_prefix(key))).await?;
         Ok(chunks.into_iter().flat_map(|(_, chunk)| chunk).collect::<Vec<u8>>().into())
     }
+}
+
+fn kind_code(bytes: &[u8]) -> u16 {
+    bytes.try_into().map(u16::from_be_bytes).unwrap_or_default()
 }

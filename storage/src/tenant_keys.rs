@@ -1,76 +1,83 @@
 use aws_lc_rs::hmac;
-use zeroize::{Zeroize, Zeroizing};
 
-use crate::{
-    Blind, Error, Kind,
-    seal::{self, KEY_BYTES, SealingKey},
-};
+use crate::{Blind, Error, Kind, seal::SealingKey};
 
-/// A tenant's keys: `data` seals rows, `index` blinds identifiers, `digest` makes digests that can't be guessed, `audit`
+mod plain;
+
+pub(crate) use plain::PlainKeys;
+
+/// Which of a tenant's data keys sealed a row. Counts from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DataKeyVersion(pub u32);
+
+impl DataKeyVersion {
+    /// The one that a tenant begins with.
+    pub(crate) const FIRST: Self = Self(1);
+}
+
+impl std::fmt::Display for DataKeyVersion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A tenant's keys: the newest of `data` seals rows, `index` blinds identifiers, `digest` makes digests that can't be guessed, `audit`
 /// seals the sensitive fields of audit events. Forgotten when the last holder drops them.
+///
+/// Only the data key is rotated. What the others made is part of keys, digests and audit leaves, which are fixed for ever.
 pub struct TenantKeys {
-    data: SealingKey,
+    /// The newest first; never empty.
+    data: Vec<(DataKeyVersion, SealingKey)>,
     index: hmac::Key,
     digest: hmac::Key,
     audit: SealingKey,
     audit_key_id: [u8; 16],
 }
 
-const PLAIN_BYTES: usize = 16 + 4 * KEY_BYTES;
+// The first byte of a sealed value.
+/// `nonce | ciphertext | tag` under the first data key.
+pub(crate) const SEALED: u8 = 2;
+/// `version (4 bytes, big-endian) | nonce | ciphertext | tag` under a later one.
+pub(crate) const SEALED_LATER: u8 = 4;
 
 impl TenantKeys {
-    /// Draws new keys and returns them in their plain form: `audit key id (16) | data | index | digest | audit (32 each)`.
-    pub(crate) fn generate() -> Result<Zeroizing<Vec<u8>>, Error> {
-        let mut plain = Zeroizing::new(vec![0; PLAIN_BYTES]);
-        seal::fill(plain.as_mut_slice())?;
-        Ok(plain)
+    /// Seals a row for its place under the newest data key.
+    pub(crate) fn seal_row(&self, place: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, Error> {
+        let (version, key) = &self.data[0];
+        if *version == DataKeyVersion::FIRST {
+            return key.seal_after(&[SEALED], place, plaintext);
+        }
+        let [a, b, c, d] = version.0.to_be_bytes();
+        key.seal_after(&[SEALED_LATER, a, b, c, d], place, plaintext)
     }
 
-    pub(crate) fn from_plain(mut plain: Vec<u8>) -> Result<Self, Error> {
-        let keys = Self::read(&plain);
-        plain.zeroize();
-        keys.ok_or_else(|| Error::damaged_row("a tenant's keys have the wrong length"))
+    /// Opens what [`seal_row`](Self::seal_row) sealed.
+    pub(crate) fn open_row(&self, place: &[u8], value: &[u8]) -> Result<Vec<u8>, Error> {
+        let (version, sealed) =
+            sealed_under(value).ok_or_else(|| Error::damaged_row("a value that should be sealed is not"))?;
+        let known = self.data.iter().find(|(known, _)| *known == version);
+        let (_, key) = known.ok_or_else(|| {
+            Error::damaged_row(format!("a value is sealed under data key {version}, which is gone"))
+        })?;
+        key.open(place, sealed).ok_or_else(|| Error::damaged_row("a sealed value does not open"))
     }
 
-    fn read(plain: &[u8]) -> Option<Self> {
-        let (audit_key_id, rest) = plain.split_first_chunk()?;
-        let (data, rest) = rest.split_first_chunk()?;
-        let (index, rest) = rest.split_first_chunk::<KEY_BYTES>()?;
-        let (digest, rest) = rest.split_first_chunk::<KEY_BYTES>()?;
-        let audit = rest.try_into().ok()?;
-        Some(Self {
-            data: SealingKey::new(data),
-            index: hmac::Key::new(hmac::HMAC_SHA256, index),
-            digest: hmac::Key::new(hmac::HMAC_SHA256, digest),
-            audit: SealingKey::new(audit),
-            audit_key_id: *audit_key_id,
-        })
+    /// Returns the version that seals now.
+    #[must_use]
+    pub fn data_version(&self) -> DataKeyVersion {
+        self.data[0].0
     }
 
-    /// Seals under the data key. `aad` must name what it is and where it lies.
+    /// Returns the oldest version that still opens rows.
+    #[must_use]
+    pub fn oldest_data_version(&self) -> DataKeyVersion {
+        self.data[self.data.len() - 1].0
+    }
+
+    /// Seals a sensitive field of an audit event. `aad` must name what it is and where it lies.
     ///
     /// # Errors
     /// [`Error::KeyProvider`] if there is no randomness.
-    pub fn seal(&self, aad: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, Error> {
-        self.data.seal(aad, plaintext)
-    }
-
-    pub(crate) fn seal_after(&self, head: &[u8], aad: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, Error> {
-        self.data.seal_after(head, aad, plaintext)
-    }
-
-    /// Opens what [`seal`](Self::seal) sealed.
-    ///
-    /// # Errors
-    /// [`Error::Damaged`] if it was sealed under another key or `aad`, or was changed.
-    pub fn open(&self, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, Error> {
-        self.data.open(aad, sealed).ok_or_else(|| Error::damaged_row("a sealed value does not open"))
-    }
-
-    /// Seals a sensitive field of an audit event.
-    ///
-    /// # Errors
-    /// As [`seal`](Self::seal).
     pub fn audit_seal(&self, aad: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, Error> {
         self.audit.seal(aad, plaintext)
     }
@@ -78,7 +85,7 @@ impl TenantKeys {
     /// Opens what [`audit_seal`](Self::audit_seal) sealed.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// [`Error::Damaged`] if it was sealed under another key or `aad`, or was changed.
     pub fn audit_open(&self, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, Error> {
         self.audit.open(aad, sealed).ok_or_else(|| Error::damaged_row("a sealed audit field does not open"))
     }
@@ -105,6 +112,18 @@ impl TenantKeys {
         let mut out = [0; 16];
         out.copy_from_slice(&tag(&context.sign())[..16]);
         Blind(out)
+    }
+}
+
+/// Takes a sealed value apart: the version of the data key, and what it sealed; nothing if the value has another form.
+pub(crate) fn sealed_under(value: &[u8]) -> Option<(DataKeyVersion, &[u8])> {
+    match value.split_first()? {
+        (&SEALED, sealed) => Some((DataKeyVersion::FIRST, sealed)),
+        (&SEALED_LATER, rest) => {
+            let (version, sealed) = rest.split_first_chunk()?;
+            Some((DataKeyVersion(u32::from_be_bytes(*version)), sealed))
+        }
+        _ => None,
     }
 }
 

@@ -14,6 +14,8 @@ use crate::{Process, Site};
 pub struct HostOptions {
     /// Settings beside those of `aesp init`, as `SECTION.KEY=VALUE`.
     pub set: Vec<String>,
+    /// Further settings for `aesp init`, which stand in the configuration file.
+    pub init: Vec<String>,
 }
 
 /// A real Host: a folder that `aesp init` made, and `aesp node` in a process of its own.
@@ -53,7 +55,7 @@ impl Host {
     /// # Errors
     /// When a step fails, with what the process said.
     pub async fn with(options: HostOptions) -> anyhow::Result<Self> {
-        Self::on(Site::alone().await?, None, options.set).await
+        Self::on(Site::alone(&options.init).await?, None, options.set).await
     }
 
     /// Starts a node on a site, under a name of its own where there are several.

@@ -3,6 +3,7 @@
 
 mod admin;
 mod balancer;
+pub mod bao;
 mod binary;
 pub mod command;
 mod contracts;
@@ -23,6 +24,7 @@ mod world;
 
 pub use admin::platform;
 pub use balancer::Balancer;
+pub use bao::Bao;
 pub use binary::{aesp_binary, program_beside};
 pub use contracts::{Contract, echo, object};
 pub use host::{Certificate, Host, HostOptions};

@@ -38,12 +38,13 @@ struct Inner {
 }
 
 impl Site {
-    /// Makes a site for one node that is alone.
+    /// Makes a site for one node that is alone, with these settings in its configuration, as `SECTION.KEY=VALUE`.
     ///
     /// # Errors
     /// When a step fails, with what the command said.
-    pub async fn alone() -> anyhow::Result<Self> {
-        Self::init(&[], Vec::new()).await
+    pub async fn alone(settings: &[String]) -> anyhow::Result<Self> {
+        let flags: Vec<_> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+        Self::init(&flags, Vec::new()).await
     }
 
     /// Makes a site for the nodes of a cluster, which [`Site::node`] starts.

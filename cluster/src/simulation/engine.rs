@@ -7,7 +7,9 @@ use std::{
 };
 
 use aesp_proto::Entropy;
-use aesp_storage::{Commit, Engine, Error, KeyProvider, MemoryEngine, Snapshot, Versionstamp, Watch};
+use aesp_storage::{
+    Commit, Engine, Error, KeyProvider, KeyVersion, MemoryEngine, Snapshot, Versionstamp, Watch,
+};
 use async_trait::async_trait;
 use tokio::{sync::watch, time::sleep};
 
@@ -113,5 +115,21 @@ impl KeyProvider for NoKeys {
 
     async fn unwrap(&self, wrapped: &[u8], _: &[u8]) -> Result<Vec<u8>, Error> {
         Ok(wrapped.to_vec())
+    }
+
+    fn version_of(&self, _: &[u8]) -> Result<KeyVersion, Error> {
+        Ok(1.into())
+    }
+
+    async fn current(&self) -> Result<KeyVersion, Error> {
+        Ok(1.into())
+    }
+
+    async fn rotate(&self) -> Result<KeyVersion, Error> {
+        Ok(1.into())
+    }
+
+    fn describe(&self) -> String {
+        "none".into()
     }
 }

@@ -17,6 +17,7 @@ mod lmdb_processes;
 mod model;
 mod platform;
 mod ranges;
+mod rotation;
 mod rows;
 mod serializable;
 mod stamps;
@@ -76,6 +77,10 @@ on_every_engine! {
         tenants_do_not_meet,
     };
     keys::{destroyed_keys_open_nothing, a_user_of_destroyed_keys_conflicts, keys_are_created_once, blinds_differ_by_tenant_and_kind};
+    rotation::{
+        old_rows_are_sealed_anew_while_others_write, a_rotation_goes_on_where_it_stood, one_rotation_at_a_time,
+        keys_destroyed_meanwhile_end_it,
+    };
     platform::{
         revisions_count_up, shards_are_fenced, incarnations_are_never_given_twice, rights_are_logged_once_a_transaction,
         a_pruned_or_damaged_log_means_everybody, shards_move, damaged_shards_hide_nothing_else, damaged_rows_are_found,

@@ -104,7 +104,7 @@ async fn a_tool_that_fails_is_an_outcome() {
 
 #[tokio::test]
 async fn a_node_at_its_limit_refuses_at_once_and_says_when_to_come_again() {
-    let options = HostOptions { set: vec!["limits.calls_in_flight=1".into()] };
+    let options = HostOptions { set: vec!["limits.calls_in_flight=1".into()], ..HostOptions::default() };
     let world = World::with(options).await.unwrap();
     let gate = Gate::new();
     let worker = gate.echo(world.runtime().unwrap());
