@@ -88,6 +88,14 @@ pub enum Error {
     /// Ask for one that `list` shows.
     #[error("the archive has no snapshot {0}")]
     NoSuchSnapshot(SnapshotId),
+    /// Back up into an archive of its own: the store is not one that this archive was written from, nor restored from it.
+    #[error("the archive reaches to version {archive}, but the store only to {store}: it did not come from this archive")]
+    StoreBehind {
+        /// The last version of the archive.
+        archive: Version,
+        /// The last version of the store.
+        store: Version,
+    },
     /// Restore into an empty store.
     #[error("the store to restore into is not empty")]
     NotEmpty,
@@ -110,6 +118,10 @@ impl Error {
         Self::Damaged { object: object.into(), what: what.into() }
     }
 
+    pub(crate) fn unavailable(reason: impl AsRef<str>) -> Self {
+        Self::Unavailable(reason.as_ref().into())
+    }
+
     /// Returns the code that a client hears.
     #[must_use]
     pub fn code(&self) -> ErrorCode {
@@ -117,7 +129,7 @@ impl Error {
             Self::Store(error) => error.code(),
             Self::BeyondEnd { .. } | Self::BeforeBegin(_) => ErrorCode::InvalidRequest,
             Self::NoArchive(_) | Self::NoSuchSnapshot(_) | Self::NoSnapshot => ErrorCode::NotFound,
-            Self::NotEmpty | Self::Fenced { .. } | Self::Gap { .. } => ErrorCode::StateConflict,
+            Self::NotEmpty | Self::Fenced { .. } | Self::Gap { .. } | Self::StoreBehind { .. } => ErrorCode::StateConflict,
             _ => ErrorCode::ServiceUnavailable,
         }
     }

@@ -22,6 +22,8 @@ pub struct SnapshotInfo {
     pub bytes: u64,
     /// The tenants whose keys stood in it. A restore reads their values while the key provider can unwrap those keys.
     pub tenants: Vec<TenantId>,
+    /// What unwraps them, and the backup keys.
+    pub key_provider: String,
     /// Whether the line reaches [`from`](Self::from), so that it can be restored.
     pub restorable: bool,
 }
@@ -41,6 +43,8 @@ pub struct LineInfo {
     pub segments: u64,
     /// Their bytes, as they lie in the archive.
     pub bytes: u64,
+    /// What is wrong with the segments after [`to`](Self::to), if there are any: they are lost.
+    pub broken: Option<String>,
 }
 
 /// What an archive holds.
