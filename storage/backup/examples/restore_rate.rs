@@ -12,8 +12,8 @@ use std::{
 };
 
 use aesp_backup::{
-    Archive, ArchiveKey, ClusterId, Credentials, Point, Scope, Shipper, SnapshotOptions, SnapshotStep, Snapshotter,
-    Target,
+    Archive, ArchiveKey, ClusterId, Credentials, Point, Scope, Shipper, SnapshotOptions, SnapshotStep,
+    Snapshotter, Target,
 };
 use aesp_proto::{Entropy, TenantId};
 use aesp_storage::{Commit, Engine, FileKeyProvider, Kind, LmdbEngine, LmdbOptions, Mutation, row_key};
@@ -27,8 +27,8 @@ const ROWS_A_COMMIT: u64 = 2000;
 async fn main() {
     let mut given = std::env::args().skip(1);
     let folder = given.next().map(PathBuf::from);
-    let folder = folder
-        .unwrap_or_else(|| std::env::temp_dir().join(format!("restore_rate-{}", std::process::id())));
+    let folder =
+        folder.unwrap_or_else(|| std::env::temp_dir().join(format!("restore_rate-{}", std::process::id())));
     let megabytes: u64 = given.next().map_or(256, |megabytes| megabytes.parse().unwrap());
     std::fs::create_dir_all(&folder).unwrap();
     let engine = LmdbEngine::open(&folder.join("store"), LmdbOptions::default()).await.unwrap();
@@ -66,7 +66,12 @@ async fn main() {
     };
     println!("commits while a snapshot is taken:   {}", latencies(&engine, &entropy, Some(&done)).await);
     let info = backing_up.await.unwrap();
-    println!("snapshot of {} rows, {} MB in the archive: {:?}", info.rows, info.bytes >> 20, started.elapsed());
+    println!(
+        "snapshot of {} rows, {} MB in the archive: {:?}",
+        info.rows,
+        info.bytes >> 20,
+        started.elapsed()
+    );
 
     let started = Instant::now();
     let report = archive.verify(info.id, &mut |_| {}).await.unwrap();
@@ -76,7 +81,12 @@ async fn main() {
     let found = archive.restore(Point::Latest, Scope::Everything, &restored, &mut |_| {}).await.unwrap();
     let took = started.elapsed();
     let rate = found.bytes as f64 / took.as_secs_f64() / f64::from(1 << 20);
-    println!("restore of {} rows, {} MB, {} commits: {took:?}, {rate:.0} MB/s", found.rows, found.bytes >> 20, found.commits);
+    println!(
+        "restore of {} rows, {} MB, {} commits: {took:?}, {rate:.0} MB/s",
+        found.rows,
+        found.bytes >> 20,
+        found.commits
+    );
     drop((engine, restored));
     std::fs::remove_dir_all(&folder).unwrap();
 }

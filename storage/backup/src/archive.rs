@@ -1,6 +1,6 @@
 mod frame;
 mod keys;
-mod names;
+pub(crate) mod name;
 mod objects;
 mod plan;
 mod rows;
@@ -12,15 +12,16 @@ use aesp_storage::KeyProvider;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use self::keys::Keys;
 pub(crate) use self::{
     frame::{FORMAT, Kind},
-    names::{OfLine, OfSnapshot},
-    objects::{Digest, Put},
+    name::{OfLine, OfSnapshot},
+    objects::{Digest, Objects, Put},
     plan::{Chain, LineState, Overview, info as snapshot_info},
-    rows::{ChunkEnd, ChunkHead, LineHead, Manifest, ManifestChunk, SegmentHead, read_segment, write_segment},
+    rows::{
+        ChunkEnd, ChunkHead, LineHead, Manifest, ManifestChunk, SegmentHead, read_segment, write_segment,
+    },
 };
-pub(crate) use self::{names as name, objects::Objects};
-use self::keys::Keys;
 use crate::{ClusterId, Error, Line, Target};
 
 /// The backups of one cluster. Cheap to clone.
@@ -57,7 +58,7 @@ impl Archive {
     /// # Errors
     /// [`Error::OtherCluster`] if the archive is another's, [`Error::BackupKey`] if the key provider can't unwrap its key.
     pub async fn open(target: &Target, cluster: &ClusterId, key: ArchiveKey) -> Result<Self, Error> {
-        let objects = Objects::open(target)?;
+        let objects = Objects::open(target, true)?;
         if objects.find(name::ARCHIVE).await?.is_none() {
             let began = SystemClock.now();
             let object = ArchiveObject { format: FORMAT, cluster: cluster.clone(), began };
@@ -78,7 +79,7 @@ impl Archive {
     /// # Errors
     /// [`Error::NoArchive`] if there is none, and those of [`open`](Self::open).
     pub async fn find(target: &Target, cluster: Option<&ClusterId>, key: ArchiveKey) -> Result<Self, Error> {
-        let archive = Self::connect(Objects::open(target)?, target, cluster, key).await?;
+        let archive = Self::connect(Objects::open(target, false)?, target, cluster, key).await?;
         let Shared { objects, keys, .. } = &*archive.0;
         let newest = keys.load_newest(objects).await?;
         newest.ok_or_else(|| Error::Missing { object: name::KEYS.into() })?;

@@ -89,7 +89,9 @@ pub enum Error {
     #[error("the archive has no snapshot {0}")]
     NoSuchSnapshot(SnapshotId),
     /// Back up into an archive of its own: the store is not one that this archive was written from, nor restored from it.
-    #[error("the archive reaches to version {archive}, but the store only to {store}: it did not come from this archive")]
+    #[error(
+        "the archive reaches to version {archive}, but the store only to {store}: it did not come from this archive"
+    )]
     StoreBehind {
         /// The last version of the archive.
         archive: Version,
@@ -129,7 +131,9 @@ impl Error {
             Self::Store(error) => error.code(),
             Self::BeyondEnd { .. } | Self::BeforeBegin(_) => ErrorCode::InvalidRequest,
             Self::NoArchive(_) | Self::NoSuchSnapshot(_) | Self::NoSnapshot => ErrorCode::NotFound,
-            Self::NotEmpty | Self::Fenced { .. } | Self::Gap { .. } | Self::StoreBehind { .. } => ErrorCode::StateConflict,
+            Self::NotEmpty | Self::Fenced { .. } | Self::Gap { .. } | Self::StoreBehind { .. } => {
+                ErrorCode::StateConflict
+            }
             _ => ErrorCode::ServiceUnavailable,
         }
     }

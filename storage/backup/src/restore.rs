@@ -68,7 +68,7 @@ impl Archive {
     ) -> Result<Restored, Error> {
         let overview = self.0.overview().await?;
         let (snapshot, line) = choose(&overview, at)?;
-        let (id, archive_version) = (snapshot.id, overview.end().0);
+        let (id, archive_version) = (snapshot.id, overview.last_version());
         let (manifest, chunks) = self.0.manifest(id).await?;
         let segments = segments_of(line, id.version)?;
         let mut seen = Progress {
@@ -77,7 +77,7 @@ impl Archive {
                 + segments.iter().map(|(_, size)| size).sum::<u64>(),
             ..Progress::default()
         };
-        let mut done = |size| {
+        let mut done = |size: u64| {
             seen.done_objects += 1;
             seen.done_bytes += size;
             progress(seen);

@@ -5,6 +5,7 @@ use aesp_proto::Timestamp;
 use crate::{
     Error, Version, Writer,
     archive::{Kind, Put, SegmentHead, name, write_segment},
+    writer::Head,
 };
 
 /// Takes the journal of the store to the archive.
@@ -50,11 +51,15 @@ impl Shipper {
         let journal = writer.0.engine.journal();
         let mut out: Option<Shipped> = None;
         loop {
-            let head = *writer.head();
+            let head = writer.head();
             let part = journal.read(head.to.0, SEGMENT_BYTES).await?;
             let ended = part.state.stopped.filter(|stop| stop.at <= head.to.0);
-            let other = data_encoding::HEXLOWER.encode(&part.state.id) != writer.0.journal;
-            if other || ended.is_some() || part.state.trimmed > head.to.0 {
+            let same = data_encoding::HEXLOWER.encode(&part.state.id) == writer.0.journal;
+            let behind = part.state.trimmed > head.to.0;
+            if same && behind && self.adopt(head).await? {
+                continue;
+            }
+            if !same || behind || ended.is_some() {
                 return match out {
                     Some(shipped) => Ok(shipped),
                     None => Err(Error::Gap { line: writer.0.line, at: head.to }),
@@ -108,14 +113,27 @@ impl Shipper {
             }
             (Put::Taken, _) => {
                 writer.check().await?;
-                // The one before us wrote it after we looked where the line ends. It is of the same journal.
-                let (found, _, tail, _) = archive.segment(line, segment.from).await?;
-                if found.previous != segment.previous {
-                    return Err(Error::damaged(object, "it does not follow the segment before it"));
-                }
-                writer.set_head(&found, tail);
+                self.adopt(writer.head()).await?;
                 Ok(None)
             }
+        }
+    }
+
+    /// Goes on behind the segment at the end of the line that the writer before us put there after we looked, if it did. It is
+    /// of the same journal.
+    async fn adopt(&self, head: Head) -> Result<bool, Error> {
+        let writer = &self.0;
+        match writer.0.archive.0.segment(writer.0.line, head.to).await {
+            Ok((found, _, tail, _)) if found.previous == head.tail => {
+                writer.set_head(&found, tail);
+                Ok(true)
+            }
+            Ok(_) => {
+                let object = name::segment(writer.0.line, head.to);
+                Err(Error::damaged(object, "it does not follow the segment before it"))
+            }
+            Err(Error::Missing { .. }) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 }

@@ -1,7 +1,6 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use aesp_proto::{TenantId, Timestamp};
-use bytes::Bytes;
 
 use crate::{
     Error, SnapshotId, SnapshotInfo, Version, Writer,
@@ -71,9 +70,10 @@ impl Snapshotter {
     pub async fn resume(writer: Writer, options: SnapshotOptions) -> Result<Self, Error> {
         let overview = writer.0.archive.0.overview().await?;
         let newest = overview.snapshots.iter().map(|snapshot| snapshot.id).max();
-        let unfinished = overview.unfinished.iter().filter(|unfinished| {
-            unfinished.id.line == writer.0.line && Some(unfinished.id) > newest
-        });
+        let unfinished = overview
+            .unfinished
+            .iter()
+            .filter(|unfinished| unfinished.id.line == writer.0.line && Some(unfinished.id) > newest);
         let mut out = Self::new(writer.clone(), options);
         if let Some(unfinished) = unfinished.max_by_key(|unfinished| unfinished.id) {
             let id = unfinished.id;
@@ -93,21 +93,8 @@ impl Snapshotter {
     async fn read(&self, id: SnapshotId, chunks: usize) -> Result<Option<Begun>, Error> {
         let mut begun: Option<Begun> = None;
         for index in 0..u32::try_from(chunks).unwrap_or(u32::MAX) {
-            let object = name::chunk(id, index);
-            let chunk: Opened<ChunkHead> =
-                self.writer.0.archive.0.get(Kind::Chunk, id.line, &object).await?;
-            let (end, _) = ChunkEnd::split(&object, chunk.body)?;
-            let begun = begun.get_or_insert_with(|| Begun::new(id, chunk.clear.time));
-            begun.tenants.extend(end.tenants);
-            begun.next = end.next;
-            begun.chunks.push(ManifestChunk {
-                digest: chunk.digest,
-                size: chunk.size,
-                version: chunk.clear.version,
-                time: chunk.clear.time,
-                rows: chunk.clear.rows,
-                bytes: chunk.clear.bytes,
-            });
+            let chunk = self.writer.read_chunk(id, index).await?;
+            begun.get_or_insert_with(|| Begun::new(id, chunk.part.time)).push(chunk);
         }
         Ok(begun)
     }
@@ -120,7 +107,7 @@ impl Snapshotter {
         self.writer.check().await?;
         self.check_journal().await?;
         match &self.begun {
-            Some(begun) if begun.next.is_none() => self.complete().await,
+            Some(begun) if begun.is_copied() => self.complete().await,
             _ => self.copy().await,
         }
     }
@@ -134,29 +121,33 @@ impl Snapshotter {
     }
 
     async fn copy(&mut self) -> Result<SnapshotStep, Error> {
-        let from = self.begun.as_ref().and_then(|begun| begun.next.clone()).unwrap_or_default();
         let engine = &self.writer.0.engine;
+        if self.begun.is_none() {
+            // The snapshot is named for the version of its first chunk, and no other has that.
+            engine.journal().advance().await?;
+        }
+        let from = self.begun.as_ref().and_then(|begun| begun.next.clone()).unwrap_or_default();
         let chunk = engine.copy_chunk(from, self.options.chunk_bytes).await?;
         let line = self.writer.0.line;
         let (version, time) = (Version(chunk.version), chunk.time);
         let begun = self.begun.get_or_insert_with(|| Begun::new(SnapshotId { line, version }, time));
         let index = u32::try_from(begun.chunks.len()).unwrap_or(u32::MAX);
-        let head = ChunkHead {
-            snapshot: begun.id,
-            index,
-            version,
-            time,
-            rows: chunk.rows,
-            bytes: chunk.bytes,
-        };
-        let end = ChunkEnd { next: chunk.next.clone(), tenants: chunk.tenants };
-        let (object, body) = (name::chunk(begun.id, index), Bytes::from(end.before(&chunk.changes)?));
-        let put = self.writer.0.archive.0.put((Kind::Chunk, line, &object), &head, &body).await?;
-        let (Put::Written(digest), size) = put else { return Err(self.writer.fenced().await) };
-        begun.next = end.next;
-        begun.tenants.extend(end.tenants);
         let (rows, bytes) = (chunk.rows, chunk.bytes);
-        begun.chunks.push(ManifestChunk { digest, size, version, time, rows, bytes });
+        let head = ChunkHead { snapshot: begun.id, index, version, time, rows, bytes };
+        let end = ChunkEnd { next: chunk.next, tenants: chunk.tenants };
+        let (object, body) = (name::chunk(begun.id, index), end.before(&chunk.changes)?);
+        let put = self.writer.0.archive.0.put((Kind::Chunk, line, &object), &head, &body).await?;
+        match put {
+            (Put::Written(digest), size) => {
+                let part = ManifestChunk { digest, size, version, time, rows, bytes };
+                begun.push(ReadChunk { part, end });
+            }
+            (Put::Taken, _) => {
+                self.writer.check().await?;
+                // Ours, from a step that was cut off after it was written.
+                begun.push(self.writer.read_chunk(begun.id, index).await?);
+            }
+        }
         let pause = Duration::from_secs_f64(bytes as f64 / self.options.bytes_per_second.max(1) as f64);
         Ok(SnapshotStep::Chunk { pause, rows: begun.rows(), bytes: begun.bytes() })
     }
@@ -179,22 +170,49 @@ impl Snapshotter {
         };
         let body = serde_json::to_vec(&begun.chunks).map_err(|error| Error::Target(error.to_string()))?;
         let object = name::manifest(id);
-        match archive.put((Kind::Manifest, id.line, &object), &manifest, &body).await? {
-            (Put::Written(_), _) => {
-                self.writer.want(manifest.from);
-                let restorable = self.writer.shipped_to() >= manifest.from;
-                let info = snapshot_info(manifest, &begun.chunks, restorable);
-                self.begun = None;
-                Ok(SnapshotStep::Complete(info))
-            }
-            (Put::Taken, _) => Err(self.writer.fenced().await),
+        let (put, _) = archive.put((Kind::Manifest, id.line, &object), &manifest, &body).await?;
+        if put == Put::Taken {
+            // Ours, as a chunk may be, or else that of another writer.
+            self.writer.check().await?;
         }
+        self.writer.want(manifest.from);
+        let restorable = self.writer.shipped_to() >= manifest.from;
+        let info = snapshot_info(manifest, &begun.chunks, restorable);
+        self.begun = None;
+        Ok(SnapshotStep::Complete(info))
+    }
+}
+
+/// A chunk as it lies in the archive.
+struct ReadChunk {
+    part: ManifestChunk,
+    end: ChunkEnd,
+}
+
+impl Writer {
+    async fn read_chunk(&self, id: SnapshotId, index: u32) -> Result<ReadChunk, Error> {
+        let object = name::chunk(id, index);
+        let chunk: Opened<ChunkHead> = self.0.archive.0.get(Kind::Chunk, id.line, &object).await?;
+        let (end, _) = ChunkEnd::split(&object, chunk.body)?;
+        let ChunkHead { version, time, rows, bytes, .. } = chunk.clear;
+        let part = ManifestChunk { digest: chunk.digest, size: chunk.size, version, time, rows, bytes };
+        Ok(ReadChunk { part, end })
     }
 }
 
 impl Begun {
     fn new(id: SnapshotId, began: Timestamp) -> Self {
         Self { id, began, chunks: Vec::new(), tenants: BTreeSet::new(), next: None }
+    }
+
+    fn is_copied(&self) -> bool {
+        !self.chunks.is_empty() && self.next.is_none()
+    }
+
+    fn push(&mut self, chunk: ReadChunk) {
+        self.next = chunk.end.next;
+        self.tenants.extend(chunk.end.tenants);
+        self.chunks.push(chunk.part);
     }
 
     fn rows(&self) -> u64 {

@@ -140,7 +140,9 @@ impl fmt::Display for Target {
         match &self.place {
             Place::File(folder) => write!(f, "file://{}", folder.display()),
             Place::S3 { bucket, .. } => write!(f, "s3://{bucket}/{}", self.prefix),
-            Place::Azure { account, container, .. } => write!(f, "az://{account}/{container}/{}", self.prefix),
+            Place::Azure { account, container, .. } => {
+                write!(f, "az://{account}/{container}/{}", self.prefix)
+            }
             Place::Gcs { bucket, .. } => write!(f, "gs://{bucket}/{}", self.prefix),
         }
     }

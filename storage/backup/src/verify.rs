@@ -52,7 +52,7 @@ impl Archive {
                 + segments.iter().map(|(_, size)| size).sum::<u64>(),
             ..Progress::default()
         };
-        let mut done = |size| {
+        let mut done = |size: u64| {
             seen.done_objects += 1;
             seen.done_bytes += size;
             progress(seen);

@@ -1,16 +1,16 @@
 use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
-use aesp_proto::{Clock, SystemClock, Timestamp};
-use aesp_storage::{JournalState, LmdbEngine};
+use aesp_proto::{Clock, Entropy, SystemClock, Timestamp};
+use aesp_storage::{Engine, JournalState, LmdbEngine};
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
 
 use crate::{
     Archive, Error, Line, Version,
-    archive::{Digest, Kind, LineHead, Put, SegmentHead, name},
+    archive::{Digest, Kind, LineHead, LineState, Put, SegmentHead, name},
 };
 
 /// The right to write to an archive, and the store whose journal it takes. Cheap to clone: a [`Shipper`](crate::Shipper) and a
@@ -45,10 +45,15 @@ impl Archive {
     /// [`Error::StoreBehind`] if the store is not the one that the archive was written from, [`Error::Fenced`] if another node
     /// does the same at this moment.
     pub async fn claim(&self, engine: &LmdbEngine, journal_limit_bytes: u64) -> Result<Writer, Error> {
+        // Before the number is taken: a store of the past must not stop the one that is right.
+        if let Some(last) = self.0.lines().await?.last() {
+            refuse_the_past(engine, last).await?;
+        }
         let number = self.take_number().await?;
-        let lines = self.0.overview().await?.lines;
+        // In this order: what was trimmed by now is in the archive by then.
         let journal = engine.journal();
         let state = journal.state().await?;
+        let lines = self.0.overview().await?.lines;
         let continued = lines.last().filter(|last| {
             state.as_ref().is_some_and(|state| {
                 last.broken.is_none() && last.head.journal == id(state) && continues(state, last.to)
@@ -87,9 +92,10 @@ impl Archive {
 
     async fn take_number(&self) -> Result<u64, Error> {
         let number = self.last_writer().await? + 1;
-        let object = serde_json::json!({ "format": 1, "began": SystemClock.now() }).to_string();
+        // Random, so that of two at the same moment each knows its own.
+        let id = HEXLOWER.encode(&Entropy::from_system().bytes());
+        let object = serde_json::json!({ "format": 1, "id": id, "began": SystemClock.now() }).to_string();
         match self.0.objects.create(&name::writer(number), Bytes::from(object)).await? {
-            // Two can't write the same at the same millisecond and both take it for theirs: they'd be equal writers.
             Put::Written(_) => Ok(number),
             Put::Taken => Err(Error::Fenced { current: self.last_writer().await? }),
         }
@@ -115,6 +121,12 @@ fn id(state: &JournalState) -> String {
     HEXLOWER.encode(&state.id)
 }
 
+/// Makes sure that the store reaches to where the archive does.
+async fn refuse_the_past(engine: &LmdbEngine, last: &LineState) -> Result<(), Error> {
+    let store = Version(engine.snapshot().await?.version());
+    if store < last.to { Err(Error::StoreBehind { archive: last.to, store }) } else { Ok(()) }
+}
+
 /// Tells whether the journal has everything above the version that the archive reaches, and something that it has not.
 fn continues(state: &JournalState, to: Version) -> bool {
     let goes_on = state.stopped.is_none_or(|stop| stop.at > to.0);
@@ -134,12 +146,13 @@ impl Writer {
         self.head().to
     }
 
-    pub(crate) fn head(&self) -> MutexGuard<'_, Head> {
-        self.0.head.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn head(&self) -> Head {
+        *self.0.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn set_head(&self, segment: &SegmentHead, tail: Digest) {
-        *self.head() = Head { to: segment.to, to_time: segment.to_time, tail };
+        *self.0.head.lock().unwrap_or_else(PoisonError::into_inner) =
+            Head { to: segment.to, to_time: segment.to_time, tail };
     }
 
     /// Says that the line must reach so far, even if nothing is committed any more.

@@ -129,3 +129,6 @@ pub(crate) fn decode<T: DeserializeOwned>(
         .map_err(|error| damaged(&format!("what it says of itself makes no sense: {error}")))?;
     Ok((clear, body))
 }
+
+#[cfg(test)]
+mod tests;

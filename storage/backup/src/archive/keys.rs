@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ArchiveKey, names,
+    ArchiveKey, name,
     objects::{Objects, Put},
 };
 use crate::{ClusterId, Error};
@@ -41,7 +41,7 @@ impl Keys {
     pub(crate) fn current(&self) -> Result<(u32, Arc<BackupKey>), Error> {
         let keys = self.unwrapped.lock().unwrap_or_else(PoisonError::into_inner);
         let newest = keys.last_key_value().map(|(number, key)| (*number, Arc::clone(key)));
-        newest.ok_or_else(|| Error::Missing { object: names::KEYS.into() })
+        newest.ok_or_else(|| Error::Missing { object: name::KEYS.into() })
     }
 
     /// Returns what unwraps the keys.
@@ -51,8 +51,8 @@ impl Keys {
 
     /// Unwraps the newest key. Returns its number; nothing if there is none.
     pub(crate) async fn load_newest(&self, objects: &Objects) -> Result<Option<u32>, Error> {
-        let found = objects.list(names::KEYS).await?;
-        let newest = found.iter().filter_map(|(name, _)| names::number::<u32>(name)).max();
+        let found = objects.list(name::KEYS).await?;
+        let newest = found.iter().filter_map(|(name, _)| name::number::<u32>(name)).max();
         if let Some(number) = newest {
             self.get(objects, number).await?;
         }
@@ -65,7 +65,7 @@ impl Keys {
         if let Some(key) = known {
             return Ok(key);
         }
-        let name = names::key(number);
+        let name = name::key(number);
         let object = objects.get(&name).await?;
         let object: KeyObject = serde_json::from_slice(&object)
             .map_err(|error| Error::damaged(&name, format!("it is no backup key: {error}")))?;
@@ -74,10 +74,9 @@ impl Keys {
         }
         let wrapped = data_encoding::BASE64.decode(object.wrapped.as_bytes());
         let wrapped = wrapped.map_err(|_| Error::damaged(&name, "it is not in base 64"))?;
-        let unwrapped =
-            BackupKey::unwrap(&*self.provider.provider, &wrapped, &self.aad(number)).await.map_err(|source| {
-                Error::BackupKey { key: number, provider: object.provider, source }
-            })?;
+        let unwrapped = BackupKey::unwrap(&*self.provider.provider, &wrapped, &self.aad(number))
+            .await
+            .map_err(|source| Error::BackupKey { key: number, provider: object.provider, source })?;
         Ok(self.keep(number, unwrapped))
     }
 
@@ -85,11 +84,11 @@ impl Keys {
     pub(crate) async fn create(&self, objects: &Objects, number: u32) -> Result<u32, Error> {
         let provider = self.provider.description.clone();
         let created = BackupKey::create(&*self.provider.provider, &self.aad(number)).await;
-        let (key, wrapped) = created
-            .map_err(|source| Error::BackupKey { key: number, provider: provider.clone(), source })?;
+        let (key, wrapped) =
+            created.map_err(|source| Error::BackupKey { key: number, provider: provider.clone(), source })?;
         let object = KeyObject { format: FORMAT, provider, wrapped: data_encoding::BASE64.encode(&wrapped) };
         let object = serde_json::to_vec(&object).map_err(|error| Error::Target(error.to_string()))?;
-        match objects.create(&names::key(number), Bytes::from(object)).await? {
+        match objects.create(&name::key(number), Bytes::from(object)).await? {
             Put::Written(_) => {
                 self.keep(number, key);
             }

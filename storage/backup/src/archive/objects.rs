@@ -2,10 +2,7 @@ use std::{fmt, io};
 
 use bytes::Bytes;
 use futures::TryStreamExt;
-use object_store::{
-    ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
-    path::Path,
-};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, path::Path};
 use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 
@@ -50,8 +47,8 @@ pub(crate) enum Put {
 }
 
 impl Objects {
-    pub(crate) fn open(target: &Target) -> Result<Self, Error> {
-        Connection::open(target).map(Self)
+    pub(crate) fn open(target: &Target, write: bool) -> Result<Self, Error> {
+        Connection::open(target, write).map(Self)
     }
 
     fn path(&self, name: &str) -> Path {
@@ -104,7 +101,8 @@ impl Objects {
         let list = self.0.reader.list(Some(&path)).try_collect::<Vec<_>>();
         let found = self.in_time(folder, list).await.map_err(|error| error.into_error(folder))?;
         let names = found.into_iter().filter_map(|meta| {
-            let rest: Vec<_> = meta.location.prefix_match(&self.0.prefix)?.map(|part| part.as_ref().to_owned()).collect();
+            let rest: Vec<_> =
+                meta.location.prefix_match(&self.0.prefix)?.map(|part| part.as_ref().to_owned()).collect();
             Some((rest.join("/"), meta.size))
         });
         let mut names: Vec<_> = names.collect();

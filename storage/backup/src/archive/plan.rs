@@ -4,8 +4,8 @@ use aesp_proto::Timestamp;
 use aesp_storage::JournalRecord;
 
 use super::{
-    Archive, Digest, Kind, LineHead, Manifest, ManifestChunk, OfLine, OfSnapshot, Opened, SegmentHead, Shared,
-    name, read_segment,
+    Archive, Digest, Kind, LineHead, Manifest, ManifestChunk, OfLine, OfSnapshot, Opened, SegmentHead,
+    Shared, name, read_segment,
 };
 use crate::{ArchiveInfo, Error, Line, LineInfo, SnapshotId, SnapshotInfo, Version};
 
@@ -45,12 +45,19 @@ impl Overview {
         self.lines.iter().find(|state| state.line == line)
     }
 
-    /// Returns the last version and time of the whole archive.
+    /// Returns the last version and time that can be restored, if there is a snapshot for them.
     pub(crate) fn end(&self) -> (Version, Timestamp) {
-        let to = self.lines.iter().map(|line| line.to);
+        // Nothing may have been committed between the last segment and a snapshot.
+        let snapshots = self.snapshots.iter().filter(|snapshot| snapshot.restorable);
+        let snapshots = snapshots.map(|snapshot| (snapshot.from, snapshot.from_time));
+        let ends = self.lines.iter().map(|line| (line.to, line.to_time)).chain(snapshots);
+        ends.fold((Version(0), Timestamp(0)), |(to, time), end| (to.max(end.0), time.max(end.1)))
+    }
+
+    /// Returns the last version that the archive knows of.
+    pub(crate) fn last_version(&self) -> Version {
         let snapshots = self.snapshots.iter().map(|snapshot| snapshot.from);
-        let time = self.lines.iter().map(|line| line.to_time).max();
-        (to.chain(snapshots).max().unwrap_or_default(), time.unwrap_or_default())
+        snapshots.max().unwrap_or_default().max(self.end().0)
     }
 }
 
@@ -124,7 +131,7 @@ impl Shared {
         Ok(Overview { lines, snapshots, unfinished })
     }
 
-    async fn lines(&self) -> Result<Vec<LineState>, Error> {
+    pub(crate) async fn lines(&self) -> Result<Vec<LineState>, Error> {
         let mut lines: BTreeMap<Line, Vec<(Version, u64)>> = BTreeMap::new();
         for (object, size) in self.objects.list(name::LINES).await? {
             match name::of_line(&object) {
@@ -194,8 +201,9 @@ impl Shared {
             Err(Error::Missing { .. }) => return Err(Error::NoSuchSnapshot(id)),
             other => other?,
         };
-        let chunks: Vec<ManifestChunk> = serde_json::from_slice(&opened.body)
-            .map_err(|error| Error::damaged(&object, format!("its list of chunks makes no sense: {error}")))?;
+        let chunks: Vec<ManifestChunk> = serde_json::from_slice(&opened.body).map_err(|error| {
+            Error::damaged(&object, format!("its list of chunks makes no sense: {error}"))
+        })?;
         if opened.clear.snapshot != id || chunks.len() as u64 != opened.clear.chunks {
             return Err(Error::damaged(object, "it contradicts itself"));
         }

@@ -1,5 +1,5 @@
 use crate::{
-    Error, Point, SnapshotInfo, Version,
+    Error, Point, SnapshotInfo,
     archive::{LineState, Overview},
 };
 
@@ -29,7 +29,7 @@ pub(super) fn choose(overview: &Overview, at: Point) -> Result<(&SnapshotInfo, &
     let lost = match at {
         Point::Latest => false,
         Point::Version(version) => version > line.to,
-        Point::Time(time) => time > line.to_time,
+        Point::Time(time) => time > line.to_time.max(snapshot.from_time),
     };
     if lost {
         // Between two lines, or before the first snapshot of the next.
@@ -43,12 +43,19 @@ mod tests {
     use aesp_proto::Timestamp;
 
     use super::*;
-    use crate::{Line, SnapshotId, archive::{Digest, LineHead}};
+    use crate::{
+        Line, SnapshotId, Version,
+        archive::{Digest, LineHead},
+    };
 
     fn line(number: u32, from: u64, to: u64) -> LineState {
         LineState {
             line: Line(number),
-            head: LineHead { journal: String::new(), from: Version(from), began: Timestamp(from as i64 * 10) },
+            head: LineHead {
+                journal: String::new(),
+                from: Version(from),
+                began: Timestamp(from as i64 * 10),
+            },
             begin: Digest([0; 32]),
             segments: vec![(Version(from), 1)],
             to: Version(to),
@@ -85,7 +92,8 @@ mod tests {
             ],
             unfinished: Vec::new(),
         };
-        let version = |at| choose(&overview, Point::Version(Version(at))).map(|(found, _)| found.id.version.0);
+        let version =
+            |at| choose(&overview, Point::Version(Version(at))).map(|(found, _)| found.id.version.0);
         let time = |at| choose(&overview, Point::Time(Timestamp(at))).map(|(found, _)| found.id.version.0);
         assert_eq!(choose(&overview, Point::Latest).unwrap().0.id.version.0, 160);
         assert!(matches!(version(14), Err(Error::BeforeBegin(Version(15)))));
@@ -94,7 +102,7 @@ mod tests {
         assert!(matches!(version(101), Err(Error::Gap { at: Version(100), .. })));
         assert!(matches!(version(169), Err(Error::Gap { .. })));
         assert_eq!(version(300).unwrap(), 160);
-        assert!(matches!(version(311), Err(Error::BeyondEnd { .. })));
+        assert!(matches!(version(301), Err(Error::BeyondEnd { .. })));
         assert_eq!((time(599).unwrap(), time(600).unwrap()), (10, 50));
         assert!(matches!(time(3001), Err(Error::BeyondEnd { .. })));
         let none = Overview { lines: Vec::new(), snapshots: Vec::new(), unfinished: Vec::new() };

@@ -31,7 +31,14 @@ const RETRIES: usize = 3;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Connection {
-    pub(crate) fn open(target: &Target) -> Result<Self, Error> {
+    /// Opens one; that of a folder which is not there only to `write`.
+    pub(crate) fn open(target: &Target, write: bool) -> Result<Self, Error> {
+        if let Place::File(folder) = &target.place
+            && !write
+            && !folder.is_dir()
+        {
+            return Err(Error::NoArchive(target.to_string()));
+        }
         let prefix = Path::parse(&target.prefix).map_err(|error| Error::Target(error.to_string()))?;
         let reader = target.build(HeaderMap::new())?;
         Ok(Self { target: target.clone(), reader, locking: Mutex::default(), prefix })

@@ -102,7 +102,10 @@ pub(crate) async fn commit(engine: &LmdbEngine, mutations: Vec<Mutation>) -> u64
     u64::from_be_bytes(stamp[..8].try_into().unwrap())
 }
 
-pub(crate) async fn rows(engine: &LmdbEngine) -> Vec<(Vec<u8>, Vec<u8>)> {
+/// Keys and values, in order.
+pub(crate) type Rows = Vec<(Vec<u8>, Vec<u8>)>;
+
+pub(crate) async fn rows(engine: &LmdbEngine) -> Rows {
     let snapshot = engine.snapshot().await.unwrap();
     let all = snapshot.range(&Range::new([0], vec![0xFF; 600])).await.unwrap();
     all.into_iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
@@ -126,9 +129,12 @@ pub(crate) async fn back_up(writer: &Writer) -> SnapshotInfo {
 }
 
 /// Restores into a new folder; returns its rows and what was said of it.
-pub(crate) async fn restored(archive: &Archive, at: Point) -> Result<(Vec<(Vec<u8>, Vec<u8>)>, Restored), Error> {
+pub(crate) async fn restored(archive: &Archive, at: Point) -> Result<(Rows, Restored), Error> {
     let folder = tempfile::tempdir().unwrap();
     let engine = LmdbEngine::open(folder.path(), options()).await.unwrap();
-    let done = archive.restore(at, Scope::Everything, &engine, &mut |_| {}).await?;
+    let (archive, into) = (archive.clone(), engine.clone());
+    // As a task, which a node makes of it.
+    let task = async move { archive.restore(at, Scope::Everything, &into, &mut |_| {}).await };
+    let done = tokio::spawn(task).await.unwrap()?;
     Ok((rows(&engine).await, done))
 }

@@ -1,5 +1,6 @@
 use aesp_backup::{Error, Point, Scope, Shipper, Version};
 use aesp_storage::{Commit, Engine, LmdbEngine, LmdbOptions, StopReason};
+use bytes::Bytes;
 
 use crate::fixture::{Fixture, LIMIT_BYTES, back_up, commit, options, raw, restored, rows, set, snapshot};
 
@@ -66,7 +67,10 @@ async fn the_journal_gives_way_when_the_store_is_full() {
         let mut written = 0_u32;
         while plain
             .engine
-            .commit(Commit { mutations: vec![set(&format!("{written:05}"), &[1; 20_000])], ..Commit::default() })
+            .commit(Commit {
+                mutations: vec![set(&format!("{written:05}"), &[1; 20_000])],
+                ..Commit::default()
+            })
             .await
             .is_ok()
         {
@@ -118,11 +122,13 @@ async fn one_tenant_is_restored_with_the_platform() {
     let other = row_key(TenantId::from_bytes([9; 16]), Kind::SESSION, b"x");
     let platform = row_key(TenantId::PLATFORM, Kind::CLUSTER, b"x");
     for key in [&other, &platform, &raw("x")] {
-        commit(&fixture.engine, vec![Mutation::Set { key: key.clone(), value: b"1"[..].into() }]).await;
+        commit(&fixture.engine, vec![Mutation::Set { key: key.clone(), value: Bytes::from_static(b"1") }])
+            .await;
     }
     back_up(&writer).await;
     for key in [&other, &raw("y")] {
-        commit(&fixture.engine, vec![Mutation::Set { key: key.clone(), value: b"2"[..].into() }]).await;
+        commit(&fixture.engine, vec![Mutation::Set { key: key.clone(), value: Bytes::from_static(b"2") }])
+            .await;
     }
     Shipper::new(writer.clone()).step().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -141,7 +147,8 @@ async fn destroyed_keys_are_not_brought_back() {
     let keys = row_key(tenant, Kind::TENANT_KEYS, &[]);
     let fixture = Fixture::new().await;
     let writer = fixture.writer().await;
-    commit(&fixture.engine, vec![Mutation::Set { key: keys.clone(), value: b"wrapped"[..].into() }]).await;
+    commit(&fixture.engine, vec![Mutation::Set { key: keys.clone(), value: Bytes::from_static(b"wrapped") }])
+        .await;
     let info = back_up(&writer).await;
     assert_eq!(info.tenants, [tenant]);
     let before = fixture.set("x", b"1").await;

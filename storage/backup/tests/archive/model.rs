@@ -2,10 +2,10 @@ use std::collections::BTreeMap;
 
 use aesp_backup::{Point, Shipper, SnapshotStep, Snapshotter, Version};
 use aesp_proto::Timestamp;
-use aesp_storage::{AtomicOp, Commit, Engine, Mutation, Snapshot as _};
+use aesp_storage::{AtomicOp, Commit, Engine, Mutation};
 use proptest::prelude::*;
 
-use crate::fixture::{CHUNK, Fixture, raw, restored, rows};
+use crate::fixture::{CHUNK, Fixture, Rows, raw, restored, rows};
 
 /// What happens next.
 #[derive(Clone, Debug)]
@@ -58,16 +58,14 @@ fn mutation(op: &Op) -> Mutation {
         Op::Clear(n) => Mutation::Clear { key: key(*n) },
         Op::ClearRange(from, to) => Mutation::ClearRange { start: key(*from), end: key(*to) },
         Op::Add(n, delta) => Mutation::Atomic { key: raw(&format!("n{n}")), op: AtomicOp::Add(*delta) },
-        Op::StampedKey(n) => Mutation::StampedKey {
-            prefix: raw("log"),
-            suffix: vec![*n],
-            value: vec![*n; 20].into(),
-        },
-        Op::StampedValue(n) => Mutation::StampedValue { key: key(*n), prefix: b"at ".to_vec(), suffix: Vec::new() },
+        Op::StampedKey(n) => {
+            Mutation::StampedKey { prefix: raw("log"), suffix: vec![*n], value: vec![*n; 20].into() }
+        }
+        Op::StampedValue(n) => {
+            Mutation::StampedValue { key: key(*n), prefix: b"at ".to_vec(), suffix: Vec::new() }
+        }
     }
 }
-
-type Rows = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// The rows after each version, read from the store itself as nobody else writes to it.
 struct Run {
@@ -141,7 +139,8 @@ async fn compare(run: &Run) {
     let archive = run.fixture.archive().await;
     let info = archive.info().await.unwrap();
     assert_eq!(info.lines.len(), 1, "a restart does not break the line");
-    let from = info.snapshots.iter().filter(|snapshot| snapshot.restorable).map(|found| found.from).min().unwrap();
+    let from =
+        info.snapshots.iter().filter(|snapshot| snapshot.restorable).map(|found| found.from).min().unwrap();
     for snapshot in &info.snapshots {
         archive.verify(snapshot.id, &mut |_| {}).await.unwrap();
     }
@@ -162,7 +161,7 @@ async fn compare(run: &Run) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
     #[test]
     fn every_version_comes_back_exactly(events in prop::collection::vec(event(), 1..40)) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();

@@ -7,7 +7,8 @@ use crate::fixture::{CHUNK, Fixture, back_up, restored, rows};
 async fn the_one_that_was_overtaken_stops() {
     let fixture = Fixture::new().await;
     let first = fixture.writer().await;
-    let (mut shipper, mut snapshotter) = (Shipper::new(first.clone()), Snapshotter::new(first.clone(), CHUNK));
+    let (mut shipper, mut snapshotter) =
+        (Shipper::new(first.clone()), Snapshotter::new(first.clone(), CHUNK));
     fixture.set("a", b"1").await;
     shipper.step().await.unwrap();
     let second = fixture.writer().await;
@@ -16,7 +17,10 @@ async fn the_one_that_was_overtaken_stops() {
     assert!(matches!(shipper.step().await, Err(Error::Fenced { current: 2 })));
     assert!(matches!(snapshotter.step().await, Err(Error::Fenced { current: 2 })));
     back_up(&second).await;
-    assert_eq!(restored(&fixture.archive().await, Point::Latest).await.unwrap().0, rows(&fixture.engine).await);
+    assert_eq!(
+        restored(&fixture.archive().await, Point::Latest).await.unwrap().0,
+        rows(&fixture.engine).await
+    );
 }
 
 /// Both go on at every turn; whoever wins, nothing is lost or doubled.
@@ -42,7 +46,7 @@ async fn two_that_fight_harm_nothing() {
         }
         shipped
     };
-    let (one, other) = tokio::join!(fight, async {
+    let (one, ()) = tokio::join!(fight, async {
         for _ in 0..10 {
             if let Ok(writer) = fixture.archive().await.claim(&fixture.engine, 1 << 30).await {
                 fixture.set("other", b"1").await;
@@ -53,7 +57,6 @@ async fn two_that_fight_harm_nothing() {
             }
         }
     });
-    let () = other;
     let info = back_up(&fixture.writer().await).await;
     let archive = fixture.archive().await;
     assert_eq!(archive.info().await.unwrap().lines.len(), 1);
@@ -80,7 +83,10 @@ async fn a_snapshot_that_was_cut_off_goes_on_where_it_was() {
     let info = back_up(&writer).await;
     assert!(info.chunks > 5 && fixture.files("chunks").len() as u64 == info.chunks);
     assert_eq!(info.rows, 50);
-    assert_eq!(restored(&fixture.archive().await, Point::Latest).await.unwrap().0, rows(&fixture.engine).await);
+    assert_eq!(
+        restored(&fixture.archive().await, Point::Latest).await.unwrap().0,
+        rows(&fixture.engine).await
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

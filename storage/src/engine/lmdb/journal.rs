@@ -77,7 +77,9 @@ impl Journal {
             let mut txn = environment.env.write_txn().map_err(explain)?;
             let version = state::version_of(environment, &txn).map_err(explain)?;
             let state = match state::journal(environment, &txn).map_err(explain)? {
-                Some(going) if going.stopped.is_none() && going.limit_bytes == limit_bytes => return Ok(going),
+                Some(going) if going.stopped.is_none() && going.limit_bytes == limit_bytes => {
+                    return Ok(going);
+                }
                 Some(going) if going.stopped.is_none() => JournalState { limit_bytes, ..going },
                 _ => {
                     environment.journal.clear(&mut txn).map_err(explain)?;
@@ -86,12 +88,35 @@ impl Journal {
                         return Err(Error::Full);
                     }
                     let trimmed_time = SystemClock.now();
-                    JournalState { id, began: version, trimmed: version, trimmed_time, limit_bytes, stopped: None }
+                    JournalState {
+                        id,
+                        began: version,
+                        trimmed: version,
+                        trimmed_time,
+                        limit_bytes,
+                        stopped: None,
+                    }
                 }
             };
             state::set_journal(environment, &mut txn, &state).map_err(explain)?;
             txn.commit().map_err(explain)?;
             Ok(state)
+        })
+        .await
+    }
+
+    /// Makes a version that no commit has made, so that what is named for it has a name of its own.
+    ///
+    /// # Errors
+    /// That of the store.
+    pub async fn advance(&self) -> Result<(), Error> {
+        blocking(&self.0, |environment| {
+            let mut txn = environment.env.write_txn().map_err(explain)?;
+            if let Some(state) = state::journal(environment, &txn).map_err(explain)? {
+                state::set_journal(environment, &mut txn, &state).map_err(explain)?;
+                txn.commit().map_err(explain)?;
+            }
+            Ok(())
         })
         .await
     }
@@ -151,10 +176,12 @@ impl Journal {
                 bytes += record.bytes.len();
                 part.records.push(record);
             }
-            if let (Some(_), Some(last)) = (part.state.stopped, part.records.last()) {
-                part.time = last.time()?;
-            } else if part.state.stopped.is_some() {
-                part.time = part.state.trimmed_time;
+            let last = part.records.last().map(JournalRecord::time).transpose()?;
+            if part.state.stopped.is_some() {
+                part.time = last.unwrap_or(part.state.trimmed_time);
+            } else if !part.more {
+                // One may have come between the look at the clock and the snapshot.
+                part.time = part.time.max(last.unwrap_or(part.time));
             }
             Ok(part)
         })

@@ -129,7 +129,8 @@ fn write_alone(environment: &Environment, watches: &WatchState, mut job: Job) {
             Ok(txn) => txn,
             Err(error) => return answer(job, Err(explain(error))),
         };
-        let Err((error, mut failed)) = write_together(environment, watches, txn, vec![job], journalling) else {
+        let Err((error, mut failed)) = write_together(environment, watches, txn, vec![job], journalling)
+        else {
             return;
         };
         let Some(again) = failed.pop() else { return };

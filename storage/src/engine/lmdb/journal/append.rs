@@ -50,7 +50,12 @@ impl Appender {
         if record.is_empty() {
             return Ok(());
         }
-        environment.journal.put_with_flags(txn, PutFlags::APPEND, &key(self.version, place), record.as_bytes())
+        environment.journal.put_with_flags(
+            txn,
+            PutFlags::APPEND,
+            &key(self.version, place),
+            record.as_bytes(),
+        )
     }
 
     /// Ends the journal before this version. Without room, what is in it goes as well.

@@ -206,10 +206,7 @@ mod tests {
             Change::Clear { key: b"gone" },
             Change::ClearRange { start: b"a", end: &long[..130] },
         ]);
-        let expected = [
-            "010000000001020304", "01016b00", "0204676f6e65", "0301618201",
-            &"07".repeat(130),
-        ];
+        let expected = ["010000000001020304", "01016b00", "0204676f6e65", "0301618201", &"07".repeat(130)];
         assert_eq!(HEXLOWER.encode(&record.bytes), expected.concat());
         assert_eq!(record.time().unwrap(), Timestamp(0x0102_0304));
     }

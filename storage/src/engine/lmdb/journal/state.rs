@@ -88,7 +88,10 @@ pub(in crate::engine::lmdb) fn raise_base(
 }
 
 /// Tells whether a restore into this environment was begun and not finished.
-pub(in crate::engine::lmdb) fn is_restoring(environment: &Environment, txn: &RoTxn<'_>) -> heed::Result<bool> {
+pub(in crate::engine::lmdb) fn is_restoring(
+    environment: &Environment,
+    txn: &RoTxn<'_>,
+) -> heed::Result<bool> {
     Ok(environment.meta.get(txn, RESTORING)?.is_some())
 }
 
