@@ -17,6 +17,7 @@ mod position;
 mod provider;
 mod range;
 mod raw;
+mod rebirth;
 mod request;
 mod rights;
 mod row;
