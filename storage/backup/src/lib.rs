@@ -5,8 +5,10 @@
 mod archive;
 mod error;
 mod info;
+pub mod logical;
 mod point;
 mod progress;
+pub mod rebirth;
 mod restore;
 mod retention;
 mod shipper;
