@@ -55,5 +55,6 @@ pub use metrics::Metrics;
 pub use notice::{Notice, ObserveNotices};
 pub use ownership::{Held, Ownership, Shard};
 pub use refusal::{ObserveRefusals, Refusal, Surface};
+pub use rows::stored_id;
 pub use state::{Load, MemberState};
 pub use status::NodeStatus;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use aesp_proto::{Incarnation, Timestamp};
-use aesp_storage::{Kind, RightsPosition, Row};
+use aesp_proto::{Incarnation, TenantId, Timestamp};
+use aesp_storage::{Error, Kind, RightsPosition, Row, Transaction};
 use serde::{Deserialize, Serialize};
 
 use crate::{Load, MemberState};
@@ -72,6 +72,15 @@ impl Row for Setting {
 
 /// Names the cluster's id.
 pub(crate) const ID: &str = "id";
+
+/// Returns the id of the cluster that the store is, without being a node of it; nothing before the first node has joined.
+///
+/// # Errors
+/// The store's.
+pub async fn stored_id(tx: &Transaction) -> Result<Option<String>, Error> {
+    let setting = tx.get::<Setting>(TenantId::PLATFORM, &ID.to_owned()).await?;
+    Ok(setting.map(|setting| setting.value))
+}
 
 /// Names the order that a node is to drain.
 pub(crate) fn drain_order(node: Incarnation) -> String {

@@ -21,6 +21,7 @@ pub(crate) fn probe(context: &Context, root: Supervisor, closing: CancellationTo
     let store = look_at_store(context.store.clone(), closing);
     let (recorder, cluster, others) =
         (context.recorder.clone(), context.cluster.clone(), context.others.clone());
+    let backups = context.backups.clone();
     Arc::new(move || {
         let needed = |name, state| Component { name, state, needed: true };
         let mut components = vec![
@@ -34,6 +35,10 @@ pub(crate) fn probe(context: &Context, root: Supervisor, closing: CancellationTo
             let nodes = cluster.nodes().borrow().len();
             let state = links(nodes.saturating_sub(1), peers.connected().borrow().len());
             components.push(Component { name: "peers", state, needed: false });
+        }
+        // Nor does one whose backups fail stop serving.
+        if let Some(state) = backups.state() {
+            components.push(Component { name: "backup", state, needed: false });
         }
         components
     })

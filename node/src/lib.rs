@@ -1,5 +1,6 @@
 //! The AESP Host as one process: configuration, TLS, listeners, the wiring of the components, the command line.
 
+mod backup;
 mod build;
 pub mod cli;
 mod cluster;

@@ -162,7 +162,7 @@ impl World {
         // Longer than any test: what ends does not end because the lease does.
         let cluster = crate::config::Cluster { lease_ms: 60_000, ..Default::default() };
         let config = Config { cluster: Some(cluster), ..Config::default() };
-        let (host, context) = wiring::assemble(store, &config, None, &Build::shipped()).await.unwrap();
+        let (host, context) = wiring::assemble(store, None, &config, None, &Build::shipped()).await.unwrap();
         let administrator = login(&context, api_key).await;
         Self { context, trap, other, administrator, _folder: folder, _host: host }
     }

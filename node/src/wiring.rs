@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Build, Config, Host,
+    backup::{self, Backups},
     cluster::{Duties, Member, Others, Outside, QuotaLinks, Router, RuntimeLinks, Witness},
     components,
     config::Engine,
@@ -46,13 +47,16 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 pub async fn build(config: &Config, build: &Build) -> anyhow::Result<Host> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let member = Member::prepare(config, &clock).await?;
-    let store = open_store(config, open_key(&config.keys.master_key_file)?).await?;
-    Ok(assemble(build.store(store), config, member, build).await?.0)
+    let key = open_key(&config.keys.master_key_file)?;
+    let store = open_store(config, Arc::clone(&key)).await?;
+    Ok(assemble(build.store(store), Some(key), config, member, build).await?.0)
 }
 
-/// Joins the cluster, starts the actors on a store and makes the services, and what these share.
+/// Joins the cluster, starts the actors on a store and makes the services, and what these share. Without the key that wraps those
+/// of backups there are none.
 pub(crate) async fn assemble(
     store: Store,
+    key: Option<Arc<dyn KeyProvider>>,
     config: &Config,
     member: Option<Member>,
     build: &Build,
@@ -61,6 +65,13 @@ pub(crate) async fn assemble(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy = Entropy::from_system();
     let registry = prometheus::Registry::new();
+    aesp_backup::rebirth::check(&store)
+        .await
+        .map_err(|error| aesp_proto::Error::from(backup::Error::from(error)))?;
+    let backups = match key {
+        Some(key) => Backups::prepare(config, key, &registry).await.context("backups can't begin")?,
+        None => Backups::Unconfigured,
+    };
 
     let supervision = build.supervision(aesp_supervision::Metrics::new(&registry)?);
     let root = Supervisor::root("node", supervision).await?;
@@ -153,12 +164,14 @@ pub(crate) async fn assemble(
         cluster: cluster.clone(),
         ownership,
         others: Others::default(),
+        backups,
         door: Arc::new(Door::new(config, &registry, entropy.clone())?),
         entropy: entropy.clone(),
         clock: Arc::clone(&clock),
     };
     let closing = CancellationToken::new();
     duties::start(&context, closing.clone());
+    backup::start(&context, closing.clone());
     let message_bytes = config.limits.message_bytes as usize;
     let counters = forward::Metrics::register(&registry)?;
     let forward = Forward::new(context.clone(), counters.clone(), message_bytes);
@@ -309,11 +322,11 @@ pub(crate) async fn make_administrator(store: &Store) -> anyhow::Result<String> 
     Ok(key.reveal().to_string())
 }
 
-fn open_key(path: &Path) -> anyhow::Result<Arc<dyn KeyProvider>> {
+pub(crate) fn open_key(path: &Path) -> anyhow::Result<Arc<dyn KeyProvider>> {
     Ok(Arc::new(FileKeyProvider::open(path)?))
 }
 
-async fn open_store(config: &Config, key: Arc<dyn KeyProvider>) -> anyhow::Result<Store> {
+pub(crate) async fn open_store(config: &Config, key: Arc<dyn KeyProvider>) -> anyhow::Result<Store> {
     match config.store.engine() {
         Some(Engine::Lmdb(path)) => {
             let options = LmdbOptions {

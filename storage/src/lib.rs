@@ -1,6 +1,7 @@
 //! The store of the AESP Host: strictly serializable transactions over ordered byte keys, on an embedded engine (LMDB), on
 //! FoundationDB or in memory; typed rows sealed under their tenant's data key; tenant keys wrapped by a master key.
 
+mod backup_key;
 mod blind;
 mod engine;
 mod error;
@@ -18,6 +19,7 @@ mod position;
 mod provider;
 mod range;
 mod raw;
+mod rebirth;
 mod request;
 mod reseal;
 mod rewrap;
@@ -29,11 +31,13 @@ mod store;
 mod tenant_keys;
 mod transaction;
 
+pub use backup_key::BackupKey;
 pub use blind::Blind;
 pub use engine::{
-    AtomicOp, Commit, Engine, FaultEngine, Faults, FdbEngine, FdbOptions, FdbTls, LmdbEngine, LmdbOptions,
-    MemoryEngine, MemoryOptions, Mutation, Observed, Snapshot, Turbulence, UnknownCommit, Versionstamp,
-    Watch,
+    AtomicOp, Change, Chunk, Commit, Engine, FaultEngine, Faults, FdbEngine, FdbOptions, FdbTls, Inventory,
+    Journal, JournalPart, JournalRecord, JournalState, JournalStop, Keep, LmdbEngine, LmdbOptions,
+    MemoryEngine, MemoryOptions, Mutation, Observed, Restoring, Snapshot, StopReason, Turbulence,
+    UnknownCommit, Versionstamp, Watch, decode_changes, encode_changes,
 };
 pub use error::Error;
 pub use key::{Kind, row_key};

@@ -28,6 +28,14 @@ pub fn envoy() -> anyhow::Result<PathBuf> {
     find("AESP_ENVOY_BIN", "envoy", "envoy")
 }
 
+/// Returns the S3 server SeaweedFS.
+///
+/// # Errors
+/// When it is not installed.
+pub fn weed() -> anyhow::Result<PathBuf> {
+    find("AESP_SEAWEED_BIN", "seaweed", "weed")
+}
+
 /// Returns the load balancer haproxy, which the system's package brings.
 ///
 /// # Errors

@@ -42,6 +42,8 @@ pub(crate) struct Batch {
     pub(crate) units: Vec<Arc<dyn Unit>>,
     pub(crate) chains: Arc<Chains>,
     pub(crate) key: Arc<NodeKey>,
+    /// Comes before the versionstamps of this life of the store.
+    pub(crate) log_epoch: u32,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) limit_bytes: usize,
 }
@@ -167,7 +169,7 @@ impl<'a> Growth<'a> {
                     keys => keys,
                 };
                 let link = self.batch.chains.links.get(&tenant).copied().unwrap_or_default();
-                let prefix = rows::before_stamp(rows::events(tenant));
+                let prefix = rows::before_stamp(rows::events(tenant), self.batch.log_epoch);
                 self.bytes += BATCH_ROW_BYTES;
                 self.chains.push(Grown { tenant, link, keys, prefix, leaves: Vec::new() });
                 *entry.insert(self.chains.len() - 1)
@@ -178,7 +180,7 @@ impl<'a> Growth<'a> {
 
     /// Links, signs and writes the batches.
     async fn finish(self, tx: &Transaction) -> Result<Vec<(TenantId, Link)>, StoreError> {
-        let Batch { chains, key, .. } = self.batch;
+        let Batch { chains, key, log_epoch, .. } = self.batch;
         if !chains.begun && self.events > 0 {
             let row = WriterRow {
                 public_key: BASE64.encode(&key.public().0),
@@ -197,7 +199,7 @@ impl<'a> Growth<'a> {
             return Ok(links);
         }
         for ((tenant, _), proof) in links.iter().zip(batch::sign(key, batches)) {
-            let prefix = rows::before_stamp(rows::batches(*tenant));
+            let prefix = rows::before_stamp(rows::batches(*tenant), *log_epoch);
             tx.set_versionstamped_key(&prefix, &[], &proof.encode_to_vec())?;
         }
         Ok(links)

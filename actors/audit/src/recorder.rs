@@ -88,6 +88,8 @@ impl Recorder {
         options: Options,
     ) -> Result<(Self, Duty), Error> {
         let key = Arc::new(NodeKey::load_or_create(&store).await?);
+        // It changes only while no node has the store.
+        let log_epoch = store.run(|tx| Box::pin(async move { tx.log_epoch().await })).await?;
         let public_key = key.public();
         let limits = Limits { total: options.queue_units, per_tenant: options.tenant_units };
         let queues = Arc::new(Queues::new(options.writers, limits));
@@ -104,7 +106,8 @@ impl Recorder {
         let write = |queue: &Arc<Queue>| {
             let (store, clock, entropy) = (store.clone(), Arc::clone(&clock), entropy.clone());
             let queues = (Arc::clone(queue), Arc::clone(&queues));
-            let writer = Writer::new(store, queues, clock, entropy, Arc::clone(&key), options.clone());
+            let key = (Arc::clone(&key), log_epoch);
+            let writer = Writer::new(store, queues, clock, entropy, key, options.clone());
             tokio::spawn(writer.supervise())
         };
         let duty = Duty {

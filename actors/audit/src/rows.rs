@@ -10,10 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::key::KeyId;
 
-/// Comes before the versionstamp: a store that is restored to a point in time starts a higher epoch, because its
-/// versionstamps may start again lower.
-const LOG_EPOCH: u32 = 1;
-
 /// Bytes of `log epoch | versionstamp`.
 pub(crate) const COMMIT_BYTES: usize = 14;
 /// Bytes of `log epoch | versionstamp | index`.
@@ -37,8 +33,8 @@ pub(crate) fn batches(tenant: TenantId) -> Vec<u8> {
 }
 
 /// Adds the log epoch, after which the versionstamp comes.
-pub(crate) fn before_stamp(mut prefix: Vec<u8>) -> Vec<u8> {
-    prefix.extend_from_slice(&LOG_EPOCH.to_be_bytes());
+pub(crate) fn before_stamp(mut prefix: Vec<u8>, log_epoch: u32) -> Vec<u8> {
+    prefix.extend_from_slice(&log_epoch.to_be_bytes());
     prefix
 }
 

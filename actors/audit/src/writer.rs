@@ -28,6 +28,7 @@ pub(crate) struct Writer {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Entropy,
     pub(crate) key: Arc<NodeKey>,
+    pub(crate) log_epoch: u32,
     pub(crate) options: Options,
     chains: Arc<Chains>,
     park: Duration,
@@ -47,11 +48,12 @@ impl Writer {
         (queue, queues): (Arc<Queue>, Arc<Queues>),
         clock: Arc<dyn Clock>,
         entropy: Entropy,
-        key: Arc<NodeKey>,
+        (key, log_epoch): (Arc<NodeKey>, u32),
         options: Options,
     ) -> Self {
         let chains = Arc::new(new_chains(&entropy, Timestamp::default()));
-        Self { store, queue, queues, clock, entropy, key, options, chains, park: PARK_FIRST, full: false }
+        let park = PARK_FIRST;
+        Self { store, queue, queues, clock, entropy, key, log_epoch, options, chains, park, full: false }
     }
 
     /// Runs until the queue is closed and empty. A panic costs the batch in hand, whose callers hear that it is lost.
@@ -117,6 +119,7 @@ impl Writer {
             units: units.clone(),
             chains: Arc::clone(&self.chains),
             key: Arc::clone(&self.key),
+            log_epoch: self.log_epoch,
             clock: Arc::clone(&self.clock),
             limit_bytes: self.options.batch_bytes,
         });

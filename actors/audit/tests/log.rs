@@ -3,7 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use aesp_audit::{Details, Error, Event, Export, Options, Query, Recorder, Refused, Report, query, verify};
+use aesp_audit::{
+    Details, Error, Event, Export, Options, Origin, Query, Recorder, Refused, Report, open_origins, query,
+    verify,
+};
 use aesp_proto::{
     Clock, Entropy, ManualClock, TenantId, Timestamp,
     v1::{EventType, Outcome},
@@ -362,4 +365,46 @@ async fn time_never_goes_backwards_within_a_writer() {
     let page = query(&world.store, &Query::new(tenant)).await.unwrap();
     assert_eq!(page.events[1].timestamp_ms, 1_000_000);
     world.verified(tenant).await;
+}
+
+#[tokio::test]
+async fn a_restored_store_goes_on_in_a_new_origin_that_verifies_with_the_old() {
+    let world = World::new();
+    let (tenant, gone) = (world.tenant().await, world.tenant().await);
+    let (recorder, duty) = world.recorder().await;
+    recorder.append(vec![world.event(tenant, "before")]).await.unwrap();
+    recorder.append(vec![world.event(gone, "before")]).await.unwrap();
+    duty.stop().await.unwrap();
+    let head = world.export(tenant).await;
+    let head: serde_json::Value =
+        serde_json::from_slice(head.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap()).unwrap();
+    let head =
+        head["chains"].as_object().unwrap().values().next().unwrap()["head"].as_str().unwrap().to_owned();
+
+    let log_epoch = world.store.run(move |tx| {
+        Box::pin(async move {
+            tx.destroy_tenant_keys(gone).await?;
+            tx.raise_log_epoch(77).await
+        })
+    });
+    let origin = Origin { log_epoch: log_epoch.await.unwrap(), told: vec![("version".into(), "9".into())] };
+    for opened in [3, 0] {
+        let clock = Arc::clone(&world.clock) as Arc<dyn Clock>;
+        let count = open_origins(&world.store, clock, &world.entropy, &origin).await.unwrap();
+        assert_eq!(count, opened, "the platform's and the tenants', once");
+    }
+    let (recorder, _duty) = world.recorder().await;
+    recorder.append(vec![world.event(tenant, "after")]).await.unwrap();
+
+    assert_eq!(world.actions(tenant).await, ["before", "store.restored", "after"]);
+    assert_eq!(world.actions(gone).await, ["before", "store.restored"]);
+    let report = world.verified(tenant).await;
+    assert_eq!((report.events, report.chains), (3, 3));
+    assert_eq!(world.verified(gone).await.events, 2);
+    let page = query(&world.store, &Query::new(tenant)).await.unwrap();
+    let told = &page.events[1].metadata;
+    assert_eq!((told["version"].as_str(), told["log_epoch"].as_str()), ("9", "77"));
+    let named = data_encoding::HEXLOWER.decode(told["last_head"].as_bytes()).unwrap();
+    assert_eq!(data_encoding::BASE64.encode(&named), head, "the head that the last trailer before names");
+    assert!(told["last_commit"].starts_with("00000001"), "of the old epoch");
 }

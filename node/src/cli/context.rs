@@ -53,6 +53,8 @@ pub(crate) struct Context {
     pub(crate) build: Build,
     pub(crate) config: Option<PathBuf>,
     pub(crate) profile_path: Option<PathBuf>,
+    /// The tenant that a flag or variable names; not the remembered one.
+    pub(crate) named_tenant: Option<String>,
     /// Flags and variables over the remembered profile.
     pub(crate) profile: Profile,
 }
@@ -61,6 +63,7 @@ impl Context {
     pub(crate) fn new(global: Global, build: Build) -> Result<Self, Failure> {
         let profile_path = global.profile.or_else(Profile::place);
         let remembered = profile_path.as_deref().map(Profile::read).transpose()?.unwrap_or_default();
+        let named_tenant = global.tenant.clone();
         let profile = Profile {
             endpoint: global.endpoint.or(remembered.endpoint),
             ca: global.ca.or(remembered.ca),
@@ -70,7 +73,7 @@ impl Context {
             tenant: global.tenant.or(remembered.tenant),
         };
         let console = Console { format: global.output };
-        Ok(Self { console, build, config: global.config, profile_path, profile })
+        Ok(Self { console, build, config: global.config, profile_path, named_tenant, profile })
     }
 
     /// Returns the tenant that was named, or nothing for the caller's own.

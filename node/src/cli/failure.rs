@@ -104,6 +104,47 @@ impl From<crate::cluster::Error> for Failure {
     }
 }
 
+impl From<crate::backup::Error> for Failure {
+    fn from(error: crate::backup::Error) -> Self {
+        use crate::backup::Error as Backup;
+        let next = match &error {
+            Backup::Store(store) | Backup::Archive(aesp_backup::Error::Store(store)) => {
+                Some(store_remedy(store))
+            }
+            other => other.next().map(str::to_owned),
+        };
+        let code = error.code();
+        let exit = match code {
+            aesp_proto::ErrorCode::ConfigurationError => USAGE,
+            aesp_proto::ErrorCode::ServiceUnavailable => UNAVAILABLE,
+            _ => REFUSED,
+        };
+        Self { message: chain(&error), code: code.as_str_name().into(), next, exit }
+    }
+}
+
+impl From<aesp_backup::logical::Error> for Failure {
+    fn from(error: aesp_backup::logical::Error) -> Self {
+        use aesp_backup::logical::Error as Export;
+        let next = match &error {
+            Export::Store(store) => store_remedy(store),
+            Export::NewerFormat { .. } | Export::KeyForm => {
+                "use the release that wrote it, or a newer one".into()
+            }
+            Export::OtherKey { .. } => {
+                "configure that key, or export again with --for-key of this store's".into()
+            }
+            Export::NotEmpty => "name another store in store.path; a half import is removed first".into(),
+            Export::Changed => "stop the nodes, or export a store that aesp restore made".into(),
+            Export::Rebirth(_) => "remove the store and import again".into(),
+            _ => "copy the file again, or export again".into(),
+        };
+        let exit =
+            if matches!(error.code(), aesp_proto::ErrorCode::ConfigurationError) { USAGE } else { REFUSED };
+        Self { message: chain(&error), code: error.code().as_str_name().into(), next: Some(next), exit }
+    }
+}
+
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self { message: error.to_string(), code: "FAILED".into(), next: None, exit: REFUSED }

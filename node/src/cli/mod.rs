@@ -2,12 +2,14 @@
 
 mod account;
 mod audit;
+mod backup;
 mod call;
 mod cluster;
 mod config;
 mod console;
 mod context;
 mod contract;
+mod drill;
 mod failure;
 mod file;
 mod init;
@@ -22,9 +24,11 @@ mod policy;
 mod profile;
 mod progress;
 mod render;
+mod restore;
 mod role;
 mod runtime;
 mod session;
+mod store;
 mod tenant;
 mod tenant_config;
 mod tool;
@@ -88,6 +92,16 @@ enum Command {
     /// The nodes of the cluster.
     #[command(subcommand)]
     Cluster(cluster::Cluster),
+    /// Backups of the store.
+    #[command(subcommand)]
+    Backup(backup::Backup),
+    /// Restore a backup into an empty folder, offline.
+    Restore(restore::Restore),
+    /// Restore the latest backup into a scratch folder and check it.
+    Drill(drill::Drill),
+    /// The store as a whole, offline.
+    #[command(subcommand)]
+    Store(store::Store),
     /// The configuration of a node.
     #[command(subcommand)]
     Config(config::Config),
@@ -146,6 +160,10 @@ async fn run(cli: Cli, build: Build) -> Result<(), Failure> {
         Command::Audit(command) => command.run(&ctx).await,
         Command::Runtime(command) => command.run(&ctx).await,
         Command::Cluster(command) => command.run(&ctx).await,
+        Command::Backup(command) => command.run(&ctx).await,
+        Command::Restore(command) => command.run(&ctx).await,
+        Command::Drill(command) => command.run(&ctx).await,
+        Command::Store(command) => command.run(&ctx).await,
         Command::Config(command) => command.run(&ctx),
         Command::Pki(command) => command.run(&ctx),
         Command::Login(command) => command.run(&ctx).await,

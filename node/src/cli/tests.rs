@@ -33,6 +33,13 @@ fn usual_lines_are_understood() {
         "aesp cluster rebalance",
         "aesp cluster remove 17",
         "aesp config default",
+        "aesp backup now --wait 30",
+        "aesp backup verify 1-4711",
+        "aesp restore --at 2026-11-26T14:03:05.250Z --into d --output json",
+        "aesp restore --at latest --into d -t ten_1",
+        "aesp drill --scratch d --no-record",
+        "aesp store export -f all.export --for-key other.key",
+        "aesp store import --file all.export --check",
     ] {
         if let Err(error) = Cli::try_parse_from(line.split(' ')) {
             panic!("{line}: {error}");
@@ -52,6 +59,8 @@ fn what_makes_no_sense_is_refused() {
         "aesp call resolve --session s i --as perhaps --justification j",
         "aesp audit query --type NOTHING",
         "aesp tenant list --output xml",
+        "aesp restore --at yesterday --into d",
+        "aesp restore --into d",
     ] {
         assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
     }

@@ -11,7 +11,7 @@ use figment::{
 };
 
 use super::{
-    Cluster, Config, Error,
+    Backup, Cluster, Config, Error,
     nearest::nearest,
     origin::{Origin, line_at, line_of},
     validate::validate,
@@ -119,7 +119,8 @@ impl Loaded {
 /// Gives the text of a variable or flag the type that its key has.
 fn typed(path: &[String], text: &str) -> Value {
     // A section that may be absent has types, too.
-    let full = Config { cluster: Some(Cluster::default()), ..Config::default() };
+    let backup = Some(Backup::default());
+    let full = Config { cluster: Some(Cluster::default()), backup, ..Config::default() };
     let template = Figment::from(Serialized::defaults(full));
     match template.find_value(&path.join(".")) {
         Ok(Value::Num(..)) => text.trim().parse::<i64>().map_or_else(|_| text.into(), Value::from),

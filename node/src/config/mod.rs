@@ -1,5 +1,6 @@
 //! One TOML file, `AESP_<SECTION>__<KEY>` variables, then flags: parsed, validated, and only then used.
 
+mod backup;
 mod cluster;
 mod default;
 mod error;
@@ -10,6 +11,7 @@ mod nearest;
 mod origin;
 mod validate;
 
+pub use backup::Backup;
 pub use cluster::Cluster;
 pub use default::DEFAULT_FILE;
 pub use error::Error;

@@ -6,7 +6,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cluster, Fdb};
+use super::{Backup, Cluster, Fdb};
 
 /// The validated configuration of a node. Paths are absolute or relative to the working directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,9 @@ pub struct Config {
     /// The cluster that it belongs to, if it is not alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<Cluster>,
+    /// Where the store is backed up to, if it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup: Option<Backup>,
     /// The access tokens that it issues.
     pub tokens: Tokens,
     /// What bounds strangers and friends.

@@ -161,3 +161,25 @@ fn half_of_the_tls_files_is_refused() {
     let error = load_text("", &[("AESP_STORE__FDB__VERIFY_PEERS", "Check.Valid=1")]).unwrap_err();
     assert!(error.starts_with("environment variable AESP_STORE__FDB__VERIFY_PEERS: "), "{error}");
 }
+
+#[test]
+fn backups_are_of_lmdb_and_go_somewhere() {
+    let good = "[store]\npath = \"lmdb:s\"\n[backup]\ntarget = \"file:///var/b\"\ncredentials_file = \"c\"\n";
+    let backup = load_text(good, &[("AESP_BACKUP__SEGMENT_SECONDS", "2")]).unwrap().backup.unwrap();
+    assert_eq!((backup.segment_seconds, backup.keep_days), (2, 30));
+    assert!(backup.credentials_file.unwrap().is_absolute(), "beside the file");
+    for (text, key) in [
+        (good.replace("lmdb:s", "fdb:s"), "store.path"),
+        (good.replace("lmdb:s", "memory"), "store.path"),
+        (good.replace("file:///var/b", "/var/b"), "backup.target"),
+        (good.replace("file:///var/b", "file:///"), "backup.target"),
+        (format!("{good}segment_seconds = 11\n"), "backup.segment_seconds"),
+        (format!("{good}object_lock_days = 1\n"), "backup.object_lock_days"),
+        (format!("{good}drill_hour = 1\n"), "backup.drill_hour"),
+    ] {
+        let error = load_text(&text, &[]).unwrap_err();
+        assert!(error.contains(&format!("`{key}`")), "{key}: {error}");
+    }
+    let fdb = load_text(&good.replace("lmdb:s", "fdb:s"), &[]).unwrap_err();
+    assert!(fdb.contains("FoundationDB has its own backup"), "{fdb}");
+}

@@ -15,7 +15,7 @@ use aesp_tenant::Tenants;
 use futures::future::BoxFuture;
 use tonic::{Request, Status};
 
-use crate::{cluster::Others, joining::Door};
+use crate::{backup::Backups, cluster::Others, joining::Door};
 
 /// What the services share. Cheap to clone.
 #[derive(Clone)]
@@ -34,6 +34,7 @@ pub(crate) struct Context {
     pub(crate) ownership: Ownership,
     pub(crate) others: Others,
     pub(crate) door: Arc<Door>,
+    pub(crate) backups: Backups,
     pub(crate) entropy: Entropy,
     pub(crate) clock: Arc<dyn Clock>,
 }

@@ -4,6 +4,7 @@ mod agent;
 mod audit;
 pub(crate) mod authentication;
 mod authorization;
+mod backup;
 mod catalog;
 mod cluster;
 mod configuration;
@@ -20,8 +21,8 @@ pub(crate) mod tenant;
 mod tests;
 
 use aesp_proto::v1::{
-    agent_service_server::AgentServiceServer, catalog_service_server::CatalogServiceServer,
-    cluster_service_server::ClusterServiceServer,
+    agent_service_server::AgentServiceServer, backup_service_server::BackupServiceServer,
+    catalog_service_server::CatalogServiceServer, cluster_service_server::ClusterServiceServer,
     enterprise_audit_service_server::EnterpriseAuditServiceServer,
     enterprise_authentication_service_server::EnterpriseAuthenticationServiceServer,
     enterprise_authorization_service_server::EnterpriseAuthorizationServiceServer,
@@ -54,6 +55,7 @@ pub(crate) fn routes(context: &Context, message_bytes: usize) -> Routes {
     let audit = EnterpriseAuditServiceServer::new(audit::Audit(own()));
     let tenant = TenantServiceServer::new(tenant::Tenants(own()));
     let cluster = ClusterServiceServer::new(cluster::Nodes(own()));
+    let backup = BackupServiceServer::new(backup::Backup(own()));
     // What strangers may call takes no encoding: they are to cost little.
     Routes::new(agent.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
         .add_service(runtime.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
@@ -67,4 +69,5 @@ pub(crate) fn routes(context: &Context, message_bytes: usize) -> Routes {
         .add_service(audit.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
         .add_service(tenant.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
         .add_service(cluster.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
+        .add_service(backup.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
 }

@@ -4,6 +4,7 @@ use aesp_proto::{
     Entropy, Error, ErrorCode,
     v1::{
         CreateSessionRequest, agent_service_client::AgentServiceClient,
+        backup_service_client::BackupServiceClient,
         catalog_service_client::CatalogServiceClient, cluster_service_client::ClusterServiceClient,
         enterprise_audit_service_client::EnterpriseAuditServiceClient,
         enterprise_authentication_service_client::EnterpriseAuthenticationServiceClient,
@@ -156,6 +157,8 @@ services! {
     runtimes: RuntimeRegistryServiceClient;
     /// Returns the generated client of `ClusterService`: the Host's nodes.
     cluster: ClusterServiceClient;
+    /// Returns the generated client of `BackupService`: backups of the store.
+    backup: BackupServiceClient;
 }
 
 impl Client {

@@ -1,6 +1,8 @@
 mod apply;
+mod copy;
 mod disk;
 mod environment;
+mod journal;
 mod registry;
 mod snapshot;
 mod watcher;
@@ -15,6 +17,13 @@ use tokio::{
     time::timeout,
 };
 
+pub use self::{
+    copy::{Chunk, Inventory, Keep, Restoring},
+    journal::{
+        Change, Journal, JournalPart, JournalRecord, JournalState, JournalStop, StopReason,
+        record::{decode as decode_changes, encode as encode_changes},
+    },
+};
 use self::{
     environment::Environment,
     snapshot::LmdbSnapshot,
@@ -79,6 +88,16 @@ impl Inner {
         let readers = Arc::new(Semaphore::new((options.max_readers as usize / 4).max(1)));
         Ok(Self { writer, watcher, environment, readers })
     }
+}
+
+/// Does what may wait for a disk or for the write lock where that holds up nobody.
+async fn blocking<T: Send + 'static>(
+    inner: &Arc<Inner>,
+    work: impl FnOnce(&Environment) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let inner = Arc::clone(inner);
+    let done = spawn_blocking(move || work(&inner.environment)).await;
+    done.map_err(|error| Error::unavailable(format!("work on the store was cut off: {error}")))?
 }
 
 #[async_trait]

@@ -14,7 +14,10 @@ pub use self::{
     atomic::AtomicOp,
     fault::{FaultEngine, Faults, UnknownCommit},
     fdb::{FdbEngine, FdbOptions, FdbTls},
-    lmdb::{LmdbEngine, LmdbOptions},
+    lmdb::{
+        Change, Chunk, Inventory, Journal, JournalPart, JournalRecord, JournalState, JournalStop, Keep,
+        LmdbEngine, LmdbOptions, Restoring, StopReason, decode_changes, encode_changes,
+    },
     memory::{MemoryEngine, MemoryOptions},
     turbulence::Turbulence,
 };

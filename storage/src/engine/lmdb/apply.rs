@@ -1,6 +1,10 @@
 use heed::RwTxn;
 
-use super::{environment::Environment, snapshot::bounds};
+use super::{
+    environment::{Environment, Rows},
+    journal::Change,
+    snapshot::bounds,
+};
 use crate::engine::{Commit, Mutation, Observed, Versionstamp, stamped};
 
 /// Tells whether everything that the transaction has read is still so.
@@ -30,34 +34,50 @@ pub(super) fn is_valid(environment: &Environment, txn: &RwTxn<'_>, commit: &Comm
     Ok(true)
 }
 
-/// Writes the mutations, in their order.
+/// Writes the mutations, in their order, and tells `written` what each came to.
 pub(super) fn apply(
     environment: &Environment,
     txn: &mut RwTxn<'_>,
     mutations: &[Mutation],
     stamp: &Versionstamp,
+    mut written: impl FnMut(Change<'_>),
 ) -> heed::Result<()> {
     let rows = environment.rows;
+    let mut write = |txn: &mut RwTxn<'_>, change: Change<'_>| {
+        put(rows, txn, change)?;
+        written(change);
+        Ok::<_, heed::Error>(())
+    };
     for mutation in mutations {
         match mutation {
-            Mutation::Set { key, value } => rows.put(txn, key, value)?,
-            Mutation::Clear { key } => {
-                rows.delete(txn, key)?;
-            }
-            Mutation::ClearRange { start, end } => {
-                if start < end {
-                    rows.delete_range(txn, &bounds(start, end))?;
-                }
-            }
+            Mutation::Set { key, value } => write(txn, Change::Set { key, value })?,
+            Mutation::Clear { key } => write(txn, Change::Clear { key })?,
+            Mutation::ClearRange { start, end } => write(txn, Change::ClearRange { start, end })?,
             Mutation::Atomic { key, op } => {
                 let value = op.apply(rows.get(txn, key)?);
-                rows.put(txn, key, &value)?;
+                write(txn, Change::Set { key, value: &value })?;
             }
             Mutation::StampedKey { prefix, suffix, value } => {
-                rows.put(txn, &stamped(prefix, stamp, suffix), value)?;
+                write(txn, Change::Set { key: &stamped(prefix, stamp, suffix), value })?;
             }
             Mutation::StampedValue { key, prefix, suffix } => {
-                rows.put(txn, key, &stamped(prefix, stamp, suffix))?;
+                write(txn, Change::Set { key, value: &stamped(prefix, stamp, suffix) })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes one change.
+pub(super) fn put(rows: Rows, txn: &mut RwTxn<'_>, change: Change<'_>) -> heed::Result<()> {
+    match change {
+        Change::Set { key, value } => rows.put(txn, key, value)?,
+        Change::Clear { key } => {
+            rows.delete(txn, key)?;
+        }
+        Change::ClearRange { start, end } => {
+            if start < end {
+                rows.delete_range(txn, &bounds(start, end))?;
             }
         }
     }

@@ -13,10 +13,13 @@ use crate::Error;
 pub(super) type Env = heed::Env<WithoutTls>;
 pub(super) type Rows = heed::Database<'static, types::Bytes, types::Bytes>;
 
-/// An open LMDB environment with the one database that holds all rows.
+/// An open LMDB environment: the database that holds all rows, the one of the journal, and one for what is known about both.
 pub(super) struct Environment {
     pub(super) env: Env,
     pub(super) rows: Rows,
+    pub(super) journal: Rows,
+    pub(super) meta: Rows,
+    reserve_bytes: usize,
     /// How much of the map may be in use before only removals and revocations are taken.
     soft_limit_bytes: usize,
     pub(super) disk: Disk,
@@ -24,19 +27,21 @@ pub(super) struct Environment {
 
 /// Tells our environments from others', and the form of what is in it.
 const DATABASE: &str = "aesp-store-1";
+const JOURNAL: &str = "aesp-journal-1";
+const META: &str = "aesp-meta-1";
 const DATA_FILE: &str = "data.mdb";
 
 impl Environment {
     /// Opens the environment in the folder `path`, which exists.
     pub(super) fn open(path: &Path, options: &LmdbOptions) -> Result<Self, heed::Error> {
         let env = open_env(path, options)?;
-        let rows = rows(&env, path)?;
+        let (rows, journal, meta) = databases(&env, path)?;
         // A dead process keeps the pages that it was reading from being used again.
         env.clear_stale_readers()?;
         let reserve_bytes = (options.map_size_bytes / 8).clamp(MIN_RESERVE_BYTES, MAX_RESERVE_BYTES);
         let disk = Disk::open(&path.join(DATA_FILE), reserve_bytes as u64, options.map_size_bytes as u64)?;
         let soft_limit_bytes = options.map_size_bytes.saturating_sub(reserve_bytes);
-        Ok(Self { env, rows, soft_limit_bytes, disk })
+        Ok(Self { env, rows, journal, meta, reserve_bytes, soft_limit_bytes, disk })
     }
 
     /// Tells whether so much may be in use with the reserve left untouched, in the map and on the disk.
@@ -46,9 +51,23 @@ impl Environment {
 
     /// Returns how many bytes the pages in use take, as this transaction sees them.
     pub(super) fn used_bytes(&self, txn: &heed::RoTxn<'_>) -> Result<usize, heed::Error> {
-        let stat = self.rows.stat(txn)?;
-        Ok((stat.branch_pages + stat.leaf_pages + stat.overflow_pages) * stat.page_size as usize)
+        Ok(pages_bytes(self.rows, txn)? + pages_bytes(self.meta, txn)? + self.journal_bytes(txn)?)
     }
+
+    /// Returns how many bytes of them the journal takes.
+    pub(super) fn journal_bytes(&self, txn: &heed::RoTxn<'_>) -> Result<usize, heed::Error> {
+        pages_bytes(self.journal, txn)
+    }
+
+    /// Returns what the journal may take of the space that is kept for removals and revocations.
+    pub(super) fn journal_reserve_bytes(&self) -> usize {
+        self.reserve_bytes / 4
+    }
+}
+
+fn pages_bytes(database: Rows, txn: &heed::RoTxn<'_>) -> Result<usize, heed::Error> {
+    let stat = database.stat(txn)?;
+    Ok((stat.branch_pages + stat.leaf_pages + stat.overflow_pages) * stat.page_size as usize)
 }
 
 const MIN_RESERVE_BYTES: usize = 256 << 10;
@@ -88,45 +107,62 @@ const NETWORK_FILE_SYSTEMS: [(u64, &str); 10] = [
 #[expect(unsafe_code, reason = "LMDB maps a file; nobody but LMDB writes to it")]
 fn open_env(path: &Path, options: &LmdbOptions) -> Result<Env, heed::Error> {
     let mut open = EnvOpenOptions::new().read_txn_without_tls();
-    open.map_size(options.map_size_bytes).max_dbs(1).max_readers(options.max_readers);
+    open.map_size(options.map_size_bytes).max_dbs(3).max_readers(options.max_readers);
     // SAFETY: the folder is ours alone (mode 0700), not on a network file system, and only LMDB changes the file.
     unsafe { open.open(path) }
 }
 
-fn rows(env: &Env, path: &Path) -> Result<Rows, heed::Error> {
+type Databases = (Rows, Rows, Rows);
+
+fn databases(env: &Env, path: &Path) -> Result<Databases, heed::Error> {
     if env.unnamed_database_stat().entries == 0 {
-        let txn = env.write_txn()?;
-        let created = env.create_databases_and_commit(txn, |open, txn| {
-            open.create_database(txn, Some(DATABASE)).map(CommitOrAbort::<_, ()>::Commit)
-        })?;
-        return created.commit().ok_or(MdbError::NotFound.into());
+        return create(env);
     }
     let cut_off_at = repair_length(env, path)?;
-    let opened = open_rows(env, cut_off_at.is_some());
+    let opened = open_databases(env, cut_off_at.is_some());
     if let (Err(_), Some(length)) = (&opened, cut_off_at) {
         // What is damaged is left as it was found.
         set_length(env, path, length)?;
     }
-    opened
+    match opened? {
+        (rows, Some(journal), Some(meta)) => Ok((rows, journal, meta)),
+        // Written by a release that kept no journal.
+        _ => create(env),
+    }
 }
 
-fn open_rows(env: &Env, look_through: bool) -> Result<Rows, heed::Error> {
+fn create(env: &Env) -> Result<Databases, heed::Error> {
+    let txn = env.write_txn()?;
+    let created = env.create_databases_and_commit(txn, |open, txn| {
+        let rows = open.create_database(txn, Some(DATABASE))?;
+        let journal = open.create_database(txn, Some(JOURNAL))?;
+        let meta = open.create_database(txn, Some(META))?;
+        Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit((rows, journal, meta)))
+    })?;
+    created.commit().ok_or(MdbError::NotFound.into())
+}
+
+fn open_databases(env: &Env, look_through: bool) -> Result<(Rows, Option<Rows>, Option<Rows>), heed::Error> {
     let txn = env.read_txn()?;
-    let rows: Option<Rows> = env
-        .open_databases_and_commit(txn, |open, txn| {
-            open.open_database(txn, Some(DATABASE)).map(CommitOrAbort::<_, ()>::Commit)
-        })?
-        .commit()
-        .flatten();
+    let opened = env.open_databases_and_commit(txn, |open, txn| {
+        let rows = open.open_database(txn, Some(DATABASE))?;
+        let journal = open.open_database(txn, Some(JOURNAL))?;
+        let meta = open.open_database(txn, Some(META))?;
+        Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit((rows, journal, meta)))
+    })?;
+    let (rows, journal, meta): (Option<Rows>, Option<Rows>, Option<Rows>) =
+        opened.commit().ok_or(MdbError::NotFound)?;
     let rows = rows.ok_or(heed::Error::Mdb(MdbError::Incompatible))?;
     if look_through {
-        // What was cut off reads as zeros now. If a page of the tree is among it, the walk finds it.
+        // What was cut off reads as zeros now. If a page of a tree is among it, the walk finds it.
         let txn = env.read_txn()?;
-        for row in rows.iter(&txn)? {
-            row?;
+        for database in [Some(rows), journal, meta].into_iter().flatten() {
+            for row in database.iter(&txn)? {
+                row?;
+            }
         }
     }
-    Ok(rows)
+    Ok((rows, journal, meta))
 }
 
 /// Makes the file as long as the environment says, so that what was cut off can be found and doesn't kill the process.
@@ -177,6 +213,7 @@ pub(super) fn explain(error: heed::Error) -> Error {
         heed::Error::Mdb(
             MdbError::Corrupted | MdbError::PageNotFound | MdbError::PageFull | MdbError::CursorFull,
         ) => damaged("LMDB found broken pages"),
+        heed::Error::Decoding(_) => damaged("what the environment says of itself makes no sense"),
         heed::Error::Mdb(MdbError::MapResized) => Error::unavailable(
             "another process opened the store with a larger map; give all the same map size",
         ),

@@ -8,6 +8,7 @@ use std::{
 use super::{
     Inner, LmdbOptions,
     environment::{Environment, explain, prepare},
+    journal::state,
 };
 use crate::Error;
 
@@ -34,8 +35,21 @@ pub(super) fn open(path: &Path, options: &LmdbOptions) -> Result<Arc<Inner>, Err
         }
         other => other,
     };
-    let inner = Arc::new(Inner::start(environment.map_err(explain)?, options)?);
+    let environment = environment.map_err(explain)?;
+    refuse_half_restored(&environment)?;
+    let inner = Arc::new(Inner::start(environment, options)?);
     open.retain(|_, inner| inner.strong_count() > 0);
     open.insert(path, Arc::downgrade(&inner));
     Ok(inner)
+}
+
+fn refuse_half_restored(environment: &Environment) -> Result<(), Error> {
+    let txn = environment.env.read_txn().map_err(explain)?;
+    if state::is_restoring(environment, &txn).map_err(explain)? {
+        return Err(Error::damaged(
+            "a restore into this folder has not finished",
+            "wait for it, or remove the folder and restore again",
+        ));
+    }
+    Ok(())
 }

@@ -8,7 +8,10 @@ use bytes::Bytes;
 use heed::{MdbError, RoTxn, WithoutTls};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::environment::{Environment, Rows, explain};
+use super::{
+    environment::{Environment, Rows, explain},
+    journal::state,
+};
 use crate::{Error, Range, engine::Snapshot};
 
 /// A read transaction of LMDB. Reads happen in the calling task.
@@ -30,7 +33,7 @@ impl LmdbSnapshot {
             other => other,
         };
         let txn = txn.map_err(explain)?;
-        let version = txn.id() as u64;
+        let version = state::version_of(environment, &txn).map_err(explain)?;
         Ok(Self { txn: Mutex::new(txn), rows: environment.rows, version, _permit: permit })
     }
 

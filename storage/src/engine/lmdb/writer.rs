@@ -13,6 +13,11 @@ use tokio::sync::oneshot;
 use super::{
     apply::{apply, growth_bytes, is_valid},
     environment::{Environment, explain},
+    journal::{
+        StopReason,
+        append::{Appender, admit},
+        state,
+    },
     watcher::WatchState,
 };
 use crate::{
@@ -112,29 +117,56 @@ fn drain(first: Job, jobs: &mpsc::Receiver<Job>) -> Vec<Job> {
 
 /// Writes a group in one transaction of LMDB. If that fails, each is written alone, so that only the guilty one fails.
 fn write_group(environment: &Environment, watches: &WatchState, txn: RwTxn<'_>, group: Vec<Job>) {
-    let alone = group.len() == 1;
-    let (error, mut accepted) = match write_together(environment, watches, txn, group) {
-        Ok(()) => return,
-        Err(failed) => failed,
-    };
-    if alone {
-        if let Some(job) = accepted.pop() {
-            answer(job, Err(error));
-        }
-        return;
+    if let Err((_, accepted)) = write_together(environment, watches, txn, group, Journalling::AsSet) {
+        accepted.into_iter().for_each(|job| write_alone(environment, watches, job));
     }
-    for job in accepted {
-        match environment.env.write_txn() {
-            Ok(txn) => {
-                if let Err((error, mut failed)) = write_together(environment, watches, txn, vec![job])
-                    && let Some(job) = failed.pop()
-                {
-                    answer(job, Err(error));
-                }
-            }
-            Err(error) => answer(job, Err(explain(error))),
+}
+
+/// Writes one; if it does not fit with its record in the journal, without, which ends the journal.
+fn write_alone(environment: &Environment, watches: &WatchState, mut job: Job) {
+    for journalling in [Journalling::AsSet, Journalling::Ended] {
+        let txn = match environment.env.write_txn() {
+            Ok(txn) => txn,
+            Err(error) => return answer(job, Err(explain(error))),
+        };
+        let Err((error, mut failed)) = write_together(environment, watches, txn, vec![job], journalling)
+        else {
+            return;
+        };
+        let Some(again) = failed.pop() else { return };
+        if !matches!((&error, journalling), (Error::Full, Journalling::AsSet)) {
+            return answer(again, Err(error));
         }
+        job = again;
     }
+}
+
+/// Whether commits go into the journal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Journalling {
+    /// As its state says.
+    AsSet,
+    /// No more: there is no room.
+    Ended,
+}
+
+/// Reads what the environment says of itself: the version that this transaction makes, and the journal, if one is kept.
+fn begin(
+    environment: &Environment,
+    txn: &mut RwTxn<'_>,
+    journalling: Journalling,
+) -> Result<(u64, Option<Appender>), Error> {
+    if state::is_restoring(environment, txn).map_err(explain)? {
+        return Err(Error::unavailable("a restore into this store is under way"));
+    }
+    let version = state::version_of(environment, txn).map_err(explain)?;
+    let mut journal = Appender::open(environment, txn, version).map_err(explain)?;
+    if journalling == Journalling::Ended
+        && let Some(journal) = journal.take()
+    {
+        journal.stop(environment, txn, StopReason::NoRoom).map_err(explain)?;
+    }
+    Ok((version, journal))
 }
 
 /// Writes those of the group that are valid and answers them; the conflicting ones are answered as such.
@@ -146,16 +178,21 @@ fn write_together(
     watches: &WatchState,
     mut txn: RwTxn<'_>,
     group: Vec<Job>,
+    journalling: Journalling,
 ) -> Result<(), (Error, Vec<Job>)> {
-    let version = txn.id() as u64;
-    watches.began(version);
+    let number = txn.id() as u64;
+    watches.began(number);
+    let (version, mut journal) = match begin(environment, &mut txn, journalling) {
+        Ok(begun) => begun,
+        Err(error) => return Err((error, group)),
+    };
     let mut accepted: Vec<Job> = Vec::with_capacity(group.len());
     let mut group = group.into_iter();
     while let Some(job) = group.next() {
-        let stamp = versionstamp(version, u16::try_from(accepted.len()).expect("GROUP is below 65,536"));
+        let place = u16::try_from(accepted.len()).expect("GROUP is below 65,536");
         // Nothing can differ from the snapshot if nothing was written since.
         let unchanged = accepted.is_empty() && job.version == Some(version - 1);
-        match write(environment, &mut txn, &job.commit, &stamp, unchanged) {
+        match write(environment, &mut txn, &mut journal, &job.commit, (version, place), unchanged) {
             Ok(()) => accepted.push(job),
             Err(Refusal::Alone(error)) => answer(job, Err(error)),
             Err(Refusal::Together(error)) => {
@@ -172,7 +209,7 @@ fn write_together(
     }
     if let Err(error) = txn.commit() {
         // LMDB has one writer: while its newest transaction is older than this one, this one was not written.
-        let landed = environment.env.info().last_txn_id as u64 >= version;
+        let landed = environment.env.info().last_txn_id as u64 >= number;
         return match explain(error) {
             // The pages did not fit, so the commit did not happen.
             Error::Full => Err((Error::Full, accepted)),
@@ -186,7 +223,7 @@ fn write_together(
             }
         };
     }
-    watches.committed(version);
+    watches.committed(number);
     for (place, job) in (0_u16..).zip(accepted) {
         watches.touched(environment, &job.commit.mutations);
         answer(job, Ok(versionstamp(version, place)));
@@ -204,20 +241,32 @@ enum Refusal {
 fn write(
     environment: &Environment,
     txn: &mut RwTxn<'_>,
+    journal: &mut Option<Appender>,
     commit: &Commit,
-    stamp: &Versionstamp,
+    (version, place): (u64, u16),
     unchanged: bool,
 ) -> Result<(), Refusal> {
     if !unchanged && !is_valid(environment, txn, commit).map_err(Refusal::Together)? {
         return Err(Refusal::Alone(Error::Conflict));
     }
-    if !commit.use_reserve {
-        let used = environment.used_bytes(txn).map_err(Refusal::Together)?;
-        if !environment.has_room(used + growth_bytes(&commit.mutations)) {
-            return Err(Refusal::Alone(Error::Full));
-        }
+    let growth = growth_bytes(&commit.mutations);
+    if !admit(environment, txn, journal, growth, commit.use_reserve).map_err(Refusal::Together)? {
+        return Err(Refusal::Alone(Error::Full));
     }
-    apply(environment, txn, &commit.mutations, stamp).map_err(Refusal::Together)
+    let stamp = versionstamp(version, place);
+    let mut record = journal.as_ref().map(|journal| journal.record(growth));
+    apply(environment, txn, &commit.mutations, &stamp, |change| {
+        if let Some(record) = &mut record {
+            record.push(change);
+        }
+    })
+    .map_err(Refusal::Together)?;
+    match (journal, record) {
+        (Some(journal), Some(record)) => {
+            journal.append(environment, txn, place, &record).map_err(Refusal::Together)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn answer(job: Job, result: Result<Versionstamp, Error>) {

@@ -1,0 +1,109 @@
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use aesp_backup::{Point, Scope, Version};
+use aesp_proto::{Entropy, SystemClock, TenantId, Timestamp};
+use clap::Args;
+use data_encoding::HEXLOWER;
+use serde_json::json;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::time::Instant;
+
+use super::{config, context::Context, failure::Failure, progress};
+use crate::{
+    backup::{Place, Wanted, map_size, restore},
+    wiring,
+};
+
+/// Restore a backup into an empty folder, offline. Which archive and which keys, the node's configuration says.
+#[derive(Args, Debug)]
+pub(crate) struct Restore {
+    /// `latest`, a time such as 2026-11-26T14:03:05.250Z, or a version.
+    #[arg(long, value_parser = point)]
+    at: Point,
+    /// The new store: a folder that is not there yet, or is empty.
+    #[arg(long, value_name = "DIR")]
+    into: PathBuf,
+}
+
+fn point(text: &str) -> Result<Point, String> {
+    if text == "latest" {
+        return Ok(Point::Latest);
+    }
+    if let Ok(version) = text.parse() {
+        return Ok(Point::Version(Version(version)));
+    }
+    let at = OffsetDateTime::parse(text, &Rfc3339)
+        .map_err(|_| "write latest, a time such as 2026-11-26T14:03:05Z, or a version")?;
+    let ms = at.unix_timestamp_nanos().div_euclid(1_000_000);
+    i64::try_from(ms).map(|ms| Point::Time(Timestamp(ms))).map_err(|_| "there is no such time".to_owned())
+}
+
+impl Restore {
+    pub(crate) async fn run(self, ctx: &Context) -> Result<(), Failure> {
+        let scope = match &ctx.named_tenant {
+            None => Scope::Everything,
+            Some(named) => Scope::Tenant(named.parse::<TenantId>().map_err(|_| {
+                let next = "aesp tenant list shows ids; without --tenant everything is restored";
+                Failure::usage("a restore knows tenants by their id only", next)
+            })?),
+        };
+        let config = config::load(ctx, Vec::new())?;
+        let place = Place::of(&config, wiring::open_key(&config.keys.master_key_file)?)?;
+        let wanted = Wanted { at: self.at, scope, into: &self.into, options: map_size(&config) };
+        let started = Instant::now();
+        let mut bar = progress::Steps::new();
+        let (clock, entropy) = (Arc::new(SystemClock), Entropy::from_system());
+        let outcome = restore(&place, wanted, clock, &entropy, &mut |step| bar.show(step)).await;
+        bar.finish();
+        let outcome = outcome?;
+        let (restored, took) = (&outcome.restored, started.elapsed());
+        ctx.console.value(&json!({
+            "restored": self.into,
+            "scope": match scope {
+                Scope::Everything => "everything".to_owned(),
+                Scope::Tenant(tenant) => tenant.to_string(),
+            },
+            "cluster_id": outcome.cluster,
+            "version": restored.version.0,
+            "restored_to_ms": restored.time.0,
+            "backup_id": restored.snapshot.to_string(),
+            "commits": restored.commits,
+            "rows": restored.rows,
+            "bytes": restored.bytes,
+            "digest": HEXLOWER.encode(&restored.digest),
+            "keys_destroyed_since": restored.destroyed.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "unread_after": restored.unread_after,
+            "log_epoch": outcome.reborn.log_epoch,
+            "tenants": outcome.logs.tenants,
+            "events_verified": outcome.logs.events,
+            "took_ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            "bytes_per_second": per_second(restored.bytes, took),
+        }))?;
+        ctx.console.note(&format!(
+            "\nEverybody logs in again. API keys and passwords are as they were at that moment: revoke again what was revoked since.\n\
+             Next:  set store.path = \"lmdb:{}\", start the nodes, then aesp backup now",
+            self.into.display(),
+        ))
+    }
+}
+
+fn per_second(bytes: u64, took: Duration) -> u64 {
+    let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1);
+    bytes.saturating_mul(1_000) / ms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_are_read_as_people_write_them() {
+        assert_eq!(point("latest"), Ok(Point::Latest));
+        assert_eq!(point("4711"), Ok(Point::Version(Version(4_711))));
+        assert_eq!(point("1970-01-01T00:00:01.250Z"), Ok(Point::Time(Timestamp(1_250))));
+        assert_eq!(point("1970-01-01T02:00:01+02:00"), Ok(Point::Time(Timestamp(1_000))));
+        for wrong in ["", "yesterday", "2026-11-26", "2026-11-26 10:00", "-1"] {
+            assert!(point(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+use aesp_proto::ErrorCode;
+
+use crate::rebirth;
+
+/// Why an export was not written or not imported.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Name an export.
+    #[error("this is not an export of a store")]
+    NotAnExport,
+    /// Use a newer release.
+    #[error("the export has format {found}; this release reads formats up to {known}")]
+    NewerFormat {
+        /// Its format.
+        found: u16,
+        /// The newest format that this release knows.
+        known: u16,
+    },
+    /// Copy the file again, or export again.
+    #[error("the export is cut off at byte {0}")]
+    Truncated(u64),
+    /// Copy the file again, or export again: it is not what was written.
+    #[error("the export was changed: {0}")]
+    Altered(&'static str),
+    /// Configure the key provider that the export was written for.
+    #[error("the export was written for {provider}, which is not the key provider of this store")]
+    OtherKey {
+        /// What the header names.
+        provider: String,
+        /// What the provider said.
+        #[source]
+        source: aesp_storage::Error,
+    },
+    /// Import into a new store.
+    #[error("the store to import into is not empty")]
+    NotEmpty,
+    /// Stop the nodes, then export again.
+    #[error(
+        "rows changed while they were exported, which takes longer than this engine keeps a snapshot (5 s); \
+         stop the nodes and export again, or export a restored backup"
+    )]
+    Changed,
+    /// Export with the release that wrote the keys.
+    #[error("the keys of a tenant have a form that can't be wrapped anew here")]
+    KeyForm,
+    /// The file can't be read or written.
+    #[error("file")]
+    File(#[from] std::io::Error),
+    /// The store failed.
+    #[error("store")]
+    Store(#[from] aesp_storage::Error),
+    /// The imported store can't begin its life.
+    #[error(transparent)]
+    Rebirth(#[from] rebirth::Error),
+}
+
+impl Error {
+    /// Returns the code that a client hears.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::NotAnExport | Self::NewerFormat { .. } | Self::Truncated(_) | Self::Altered(_) => {
+                ErrorCode::InvalidRequest
+            }
+            Self::OtherKey { .. } => ErrorCode::ConfigurationError,
+            Self::NotEmpty | Self::Changed | Self::KeyForm => ErrorCode::StateConflict,
+            Self::File(_) => ErrorCode::ResourceUnavailable,
+            Self::Store(error) => error.code(),
+            Self::Rebirth(error) => error.code(),
+        }
+    }
+
+    /// Tells whether the same may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Store(error) | Self::OtherKey { source: error, .. } => error.is_retryable(),
+            Self::Rebirth(error) => error.is_retryable(),
+            Self::Changed => true,
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,41 @@
+use aesp_proto::ErrorCode;
+
+/// Why a store did not get its new life.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Stop the nodes: one lives on this store.
+    #[error("a node serves on this store; stop all its nodes first")]
+    Serving,
+    /// Restore again, into another folder: this store is a half.
+    #[error("the restore of this store was cut off; restore again into an empty folder")]
+    Unfinished,
+    /// The store failed.
+    #[error("store")]
+    Store(#[from] aesp_storage::Error),
+    /// The audit log can't go on.
+    #[error("audit log")]
+    Audit(#[from] aesp_audit::Error),
+}
+
+impl Error {
+    /// Returns the code that a client hears.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Serving | Self::Unfinished => ErrorCode::StateConflict,
+            Self::Store(error) => error.code(),
+            Self::Audit(error) => error.code(),
+        }
+    }
+
+    /// Tells whether the same may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Serving | Self::Unfinished => false,
+            Self::Store(error) => error.is_retryable(),
+            Self::Audit(error) => error.is_retryable(),
+        }
+    }
+}

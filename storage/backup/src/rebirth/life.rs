@@ -1,0 +1,38 @@
+use aesp_proto::TenantId;
+use aesp_storage::{Error, Kind, Row, Transaction};
+use serde::{Deserialize, Serialize};
+
+/// The last new life that the store was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Life {
+    pub(super) descent: String,
+    pub(super) stage: Stage,
+    pub(super) log_epoch: u32,
+    /// Nodes of the former life.
+    pub(super) nodes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Stage {
+    Begun,
+    Done,
+}
+
+impl Row for Life {
+    const KIND: Kind = Kind::CLUSTER;
+    const SEALED: bool = false;
+    type Key = String;
+}
+
+const NAME: &str = "life";
+
+impl Life {
+    pub(super) async fn load(tx: &Transaction) -> Result<Option<Self>, Error> {
+        tx.get(TenantId::PLATFORM, &NAME.to_owned()).await
+    }
+
+    pub(super) async fn keep(&self, tx: &Transaction) -> Result<(), Error> {
+        tx.put(TenantId::PLATFORM, &NAME.to_owned(), self).await
+    }
+}
