@@ -13,6 +13,7 @@ mod guard;
 mod host;
 mod init;
 mod joining;
+mod keys;
 mod listen;
 mod logs;
 mod metrics;

@@ -9,11 +9,13 @@ use cedar_policy::{Entity, EntityId, EntityTypeName, EntityUid, Schema, Validato
 pub const SCHEMA: &str = include_str!("../aesp.cedarschema");
 
 /// Actions that concern the platform as a whole, whatever resource they name: only its operators may do them.
-pub(crate) const PLATFORM_ONLY: [&str; 10] = [
+pub(crate) const PLATFORM_ONLY: [&str; 12] = [
     "authentication.rotate_key",
     "cluster.admit",
     "cluster.operate",
     "cluster.read",
+    "key.read",
+    "key.rotate",
     "tenant.create",
     "tenant.delete",
     "tenant.list",

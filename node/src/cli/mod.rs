@@ -12,6 +12,7 @@ mod failure;
 mod file;
 mod init;
 mod join;
+mod key;
 mod login;
 mod node;
 mod page;
@@ -87,6 +88,9 @@ enum Command {
     /// The nodes of the cluster.
     #[command(subcommand)]
     Cluster(cluster::Cluster),
+    /// The keys that protect the data.
+    #[command(subcommand)]
+    Key(key::Key),
     /// The configuration of a node.
     #[command(subcommand)]
     Config(config::Config),
@@ -145,6 +149,7 @@ async fn run(cli: Cli, build: Build) -> Result<(), Failure> {
         Command::Audit(command) => command.run(&ctx).await,
         Command::Runtime(command) => command.run(&ctx).await,
         Command::Cluster(command) => command.run(&ctx).await,
+        Command::Key(command) => command.run(&ctx).await,
         Command::Config(command) => command.run(&ctx),
         Command::Pki(command) => command.run(&ctx),
         Command::Login(command) => command.run(&ctx).await,

@@ -15,7 +15,7 @@ use aesp_tenant::Tenants;
 use futures::future::BoxFuture;
 use tonic::{Request, Status};
 
-use crate::{cluster::Others, joining::Door};
+use crate::{cluster::Others, joining::Door, keys::Duty};
 
 /// What the services share. Cheap to clone.
 #[derive(Clone)]
@@ -34,6 +34,7 @@ pub(crate) struct Context {
     pub(crate) ownership: Ownership,
     pub(crate) others: Others,
     pub(crate) door: Arc<Door>,
+    pub(crate) duty: Duty,
     pub(crate) entropy: Entropy,
     pub(crate) clock: Arc<dyn Clock>,
 }

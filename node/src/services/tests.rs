@@ -86,7 +86,11 @@ impl World {
         // Longer than any test: what ends does not end because the lease does.
         let cluster = crate::config::Cluster { lease_ms: 60_000, ..Default::default() };
         let config = Config { cluster: Some(cluster), ..Config::default() };
-        let (host, context) = wiring::assemble(store, &config, None, &Build::shipped()).await.unwrap();
+        let registry = prometheus::Registry::new();
+        let keys = crate::keys::Metrics::register(&registry).unwrap();
+        let observed = wiring::Observed { registry, keys };
+        let (host, context) =
+            wiring::assemble(store, &config, None, &Build::shipped(), observed).await.unwrap();
         let login = Request::new(AuthenticateServiceAccountRequest { api_key });
         let tokens = Authentication(context.clone()).authenticate_service_account(login).await.unwrap();
         let token = tokens.into_inner().access_token;

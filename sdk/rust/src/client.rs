@@ -11,7 +11,7 @@ use aesp_proto::{
         enterprise_configuration_service_client::EnterpriseConfigurationServiceClient,
         enterprise_identity_service_client::EnterpriseIdentityServiceClient,
         enterprise_policy_service_client::EnterprisePolicyServiceClient,
-        runtime_registry_service_client::RuntimeRegistryServiceClient,
+        key_service_client::KeyServiceClient, runtime_registry_service_client::RuntimeRegistryServiceClient,
         tenant_service_client::TenantServiceClient,
     },
 };
@@ -156,6 +156,8 @@ services! {
     runtimes: RuntimeRegistryServiceClient;
     /// Returns the generated client of `ClusterService`: the Host's nodes.
     cluster: ClusterServiceClient;
+    /// Returns the generated client of `KeyService`: the keys that protect the data.
+    keys: KeyServiceClient;
 }
 
 impl Client {
