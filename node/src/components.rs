@@ -8,7 +8,7 @@ use arc_swap::ArcSwapOption;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Component, ReadinessProbe, duties, services::Context};
+use crate::{Component, ReadinessProbe, duties, keys::Watch, services::Context};
 
 /// How often the store is asked whether it answers.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -16,7 +16,12 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Returns what health checks ask; looks at the store until `closing`.
-pub(crate) fn probe(context: &Context, root: Supervisor, closing: CancellationToken) -> ReadinessProbe {
+pub(crate) fn probe(
+    context: &Context,
+    keys: Watch,
+    root: Supervisor,
+    closing: CancellationToken,
+) -> ReadinessProbe {
     let not_escalated = duties::escalation(root);
     let store = look_at_store(context.store.clone(), closing);
     let (recorder, cluster, others) =
@@ -29,6 +34,7 @@ pub(crate) fn probe(context: &Context, root: Supervisor, closing: CancellationTo
             needed("audit", audit(recorder.is_parked())),
             needed("actors", not_escalated()),
             needed("cluster", cluster.ready()),
+            keys.component(),
         ];
         // A node without links serves on by the store; requests for others' sessions fail.
         if let Some(peers) = others.peers() {

@@ -11,7 +11,7 @@ use tonic::service::Routes;
 /// A part of the node, as health checks see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Component {
-    /// Its name: `store`, `audit`, `actors`, `cluster`, `peers`, `backup`. The gRPC health service knows it as `aesp.<name>`.
+    /// Its name: `store`, `audit`, `actors`, `cluster`, `keys`, `peers`, `backup`. The gRPC health service knows it as `aesp.<name>`.
     pub name: &'static str,
     /// Whether it does its work, or why not.
     pub state: Result<(), String>,

@@ -14,6 +14,7 @@ mod guard;
 mod host;
 mod init;
 mod joining;
+mod keys;
 mod listen;
 mod logs;
 mod metrics;

@@ -162,7 +162,11 @@ impl World {
         // Longer than any test: what ends does not end because the lease does.
         let cluster = crate::config::Cluster { lease_ms: 60_000, ..Default::default() };
         let config = Config { cluster: Some(cluster), ..Config::default() };
-        let (host, context) = wiring::assemble(store, None, &config, None, &Build::shipped()).await.unwrap();
+        let registry = prometheus::Registry::new();
+        let keys = crate::keys::Metrics::register(&registry).unwrap();
+        let observed = wiring::Observed { registry, keys };
+        let (host, context) =
+            wiring::assemble(store, None, &config, None, &Build::shipped(), observed).await.unwrap();
         let administrator = login(&context, api_key).await;
         Self { context, trap, other, administrator, _folder: folder, _host: host }
     }

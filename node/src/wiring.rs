@@ -1,15 +1,16 @@
 //! Builds the components and connects them. The only place that knows them all.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use aesp_audit::{Recorder, Refused};
 use aesp_call::{Access, Authenticator, CallParts, Calls, Late, Views};
 use aesp_cluster::Cluster;
 use aesp_identity::{TokenOptions, Tokens};
+use aesp_keys::Measured;
 use aesp_proto::{Clock, Entropy, SystemClock, TenantId};
 use aesp_runtime::Runtimes;
 use aesp_session::Sessions;
-use aesp_storage::{FileKeyProvider, KeyProvider, LmdbOptions, MemoryOptions, Store};
+use aesp_storage::{KeyProvider, LmdbOptions, MemoryOptions, Store};
 use aesp_supervision::Supervisor;
 use aesp_tenant::Tenants;
 use anyhow::Context as _;
@@ -31,6 +32,7 @@ use crate::{
     forward::{self, Forward, Owner},
     guard::Guard,
     joining::Door,
+    keys,
     services::{self, Context},
 };
 
@@ -47,9 +49,19 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 pub async fn build(config: &Config, build: &Build) -> anyhow::Result<Host> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let member = Member::prepare(config, &clock).await?;
-    let key = open_key(&config.keys.master_key_file)?;
+    let registry = prometheus::Registry::new();
+    let metrics = keys::Metrics::register(&registry)?;
+    let provider = Measured::new(keys::open(&config.keys).await?, metrics.provider());
+    let key: Arc<dyn KeyProvider> = Arc::new(provider);
     let store = open_store(config, Arc::clone(&key)).await?;
-    Ok(assemble(build.store(store), Some(key), config, member, build).await?.0)
+    let observed = Observed { registry, keys: metrics };
+    Ok(assemble(build.store(store), Some(key), config, member, build, observed).await?.0)
+}
+
+/// What was begun to be measured before the store was opened.
+pub(crate) struct Observed {
+    pub(crate) registry: prometheus::Registry,
+    pub(crate) keys: keys::Metrics,
 }
 
 /// Joins the cluster, starts the actors on a store and makes the services, and what these share. Without the key that wraps those
@@ -60,11 +72,13 @@ pub(crate) async fn assemble(
     config: &Config,
     member: Option<Member>,
     build: &Build,
+    observed: Observed,
 ) -> anyhow::Result<(Host, Context)> {
+    store.hold_keys_for(config.keys.life());
     store.initialise().await.context("the store can't be used")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy = Entropy::from_system();
-    let registry = prometheus::Registry::new();
+    let Observed { registry, keys: key_metrics } = observed;
     aesp_backup::rebirth::check(&store)
         .await
         .map_err(|error| aesp_proto::Error::from(backup::Error::from(error)))?;
@@ -166,12 +180,15 @@ pub(crate) async fn assemble(
         others: Others::default(),
         backups,
         door: Arc::new(Door::new(config, &registry, entropy.clone())?),
+        duty: keys::Duty::new(config),
         entropy: entropy.clone(),
         clock: Arc::clone(&clock),
     };
     let closing = CancellationToken::new();
     duties::start(&context, closing.clone());
     backup::start(&context, closing.clone());
+    let watch = keys::Watch::start(context.store.clone(), key_metrics.clone(), closing.clone());
+    context.duty.start(context.clone(), watch.clone(), key_metrics, closing.clone());
     let message_bytes = config.limits.message_bytes as usize;
     let counters = forward::Metrics::register(&registry)?;
     let forward = Forward::new(context.clone(), counters.clone(), message_bytes);
@@ -206,7 +223,7 @@ pub(crate) async fn assemble(
     cluster.serve(Arc::new(Duties(context.clone())), membership.as_ref().map(|member| member.links.clone()));
     takes_up(&cluster).await;
 
-    let ready = components::probe(&context, root.clone(), closing.clone());
+    let ready = components::probe(&context, watch, root.clone(), closing.clone());
     let log = recorder.clone();
     let top = root.clone();
     let host = Host {
@@ -295,9 +312,7 @@ async fn takes_up(cluster: &Cluster) {
 /// # Errors
 /// When the store can't be created or has an administrator already.
 pub async fn first_administrator(config: &Config) -> anyhow::Result<String> {
-    let path = &config.keys.master_key_file;
-    let key = if path.exists() { FileKeyProvider::open(path)? } else { FileKeyProvider::create(path)? };
-    let store = open_store(config, Arc::new(key)).await?;
+    let store = open_store(config, keys::create(&config.keys).await?).await?;
     store.initialise().await?;
     make_administrator(&store).await
 }
@@ -320,10 +335,6 @@ pub(crate) async fn make_administrator(store: &Store) -> anyhow::Result<String> 
         })
         .await?;
     Ok(key.reveal().to_string())
-}
-
-pub(crate) fn open_key(path: &Path) -> anyhow::Result<Arc<dyn KeyProvider>> {
-    Ok(Arc::new(FileKeyProvider::open(path)?))
 }
 
 pub(crate) async fn open_store(config: &Config, key: Arc<dyn KeyProvider>) -> anyhow::Result<Store> {

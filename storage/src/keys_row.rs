@@ -109,6 +109,33 @@ impl KeysRow {
     }
 }
 
+/// Wraps what a raw row holds anew, for the provider of another store; nothing if it holds nothing that is wrapped.
+///
+/// # Errors
+/// That of either provider; [`Error::Damaged`] if the row is none.
+pub async fn wrap_for(
+    key: &[u8],
+    value: &Bytes,
+    source: &dyn KeyProvider,
+    target: &dyn KeyProvider,
+) -> Result<Option<Vec<u8>>, Error> {
+    let Some((tenant, rest)) = key.split_first_chunk::<16>() else { return Ok(None) };
+    if rest == Kind::CANARY.to_bytes() {
+        let plain = zeroize::Zeroizing::new(source.unwrap(value, key).await?);
+        return target.wrap(&plain, key).await.map(Some);
+    }
+    if rest != Kind::TENANT_KEYS.to_bytes() {
+        return Ok(None);
+    }
+    let tenant = TenantId::from_bytes(*tenant);
+    let row = KeysRow::read(tenant, value)?;
+    let plain = row.plain(source, tenant).await?;
+    match row.form {
+        Form::First => KeysRow::first(&plain, target, tenant).await.map(Some),
+        Form::Named => row.rewrapped(&plain, target, tenant).await.map(Some),
+    }
+}
+
 async fn named(
     plain: &PlainKeys,
     provider: &dyn KeyProvider,

@@ -44,6 +44,7 @@ pub use key::{Kind, row_key};
 pub use key_codec::{KeyError, KeyReader, KeyWriter, RowKey, encode};
 pub use key_file::FileKeyProvider;
 pub use keyring::KeyHealth;
+pub use keys_row::wrap_for;
 pub use limits::{MAX_KEY_BYTES, MAX_ROW_BYTES, MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, TRANSACTION_TIME};
 pub use position::{SHARDS, ShardRow, cluster_changes_key, revision_key, shard_of};
 pub use provider::{KeyProvider, KeyVersion};

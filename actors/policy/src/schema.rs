@@ -16,6 +16,8 @@ pub(crate) const PLATFORM_ONLY: [&str; 12] = [
     "cluster.admit",
     "cluster.operate",
     "cluster.read",
+    "key.read",
+    "key.rotate",
     "tenant.create",
     "tenant.delete",
     "tenant.list",

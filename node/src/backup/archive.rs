@@ -40,7 +40,7 @@ impl Place {
         if section.object_lock_days > 0 {
             target = target.with_object_lock(section.object_lock_days)?;
         }
-        let description = format!("file:{}", config.keys.master_key_file.display());
+        let description = provider.describe();
         Ok(Self { target, key: ArchiveKey { provider, description } })
     }
 }

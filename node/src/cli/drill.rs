@@ -27,7 +27,7 @@ pub(crate) struct Drill {
 impl Drill {
     pub(crate) async fn run(self, ctx: &Context) -> Result<(), Failure> {
         let config = config::load(ctx, Vec::new())?;
-        let key = wiring::open_key(&config.keys.master_key_file)?;
+        let key = crate::keys::open(&config.keys).await.map_err(anyhow::Error::from)?;
         let place = Place::of(&config, Arc::clone(&key))?;
         let section = config.backup.clone().unwrap_or_default();
         let store = if self.no_record { None } else { Some(recorded_in(&config, key).await?) };

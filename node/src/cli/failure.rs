@@ -128,9 +128,7 @@ impl From<aesp_backup::logical::Error> for Failure {
         use aesp_backup::logical::Error as Export;
         let next = match &error {
             Export::Store(store) => store_remedy(store),
-            Export::NewerFormat { .. } | Export::KeyForm => {
-                "use the release that wrote it, or a newer one".into()
-            }
+            Export::NewerFormat { .. } => "use the release that wrote it, or a newer one".into(),
             Export::OtherKey { .. } => {
                 "configure that key, or export again with --for-key of this store's".into()
             }
@@ -157,10 +155,22 @@ fn store_remedy(error: &aesp_storage::Error) -> String {
     match error {
         Store::Damaged { remedy, .. } => remedy.clone(),
         Store::WrongMasterKey => {
-            "name in keys.master_key_file the key that the store was created with".into()
+            "name in [keys] the master key that the store was created with: its provider, place and name".into()
         }
-        Store::KeyProvider(_) => {
+        Store::KeyProvider(text) if text.starts_with("master key file") => {
             "name in keys.master_key_file the file that aesp init made, mode 0600".into()
+        }
+        Store::KeyProvider(_) => "correct the [keys] section or what the message names; docs/keys.md explains both".into(),
+        Store::KeyProviderAway(_) => {
+            "see that the key manager runs, is unsealed and can be reached from here, then start the node again".into()
+        }
+        Store::KeyProviderDenied(_) => {
+            "give the node a login that is valid and may use the key; docs/keys.md has the rights it needs".into()
+        }
+        Store::MasterKeyGone(_) => {
+            "bring that version of the master key back in the key manager (in transit: lower min_decryption_version); \
+             without it the store can't be read"
+                .into()
         }
         Store::Full => "make room on the store's disk, or raise store.map_size_gib".into(),
         // The text of what can't be reached ends with what to do.

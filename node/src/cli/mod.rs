@@ -14,6 +14,7 @@ mod failure;
 mod file;
 mod init;
 mod join;
+mod key;
 mod listeners;
 mod login;
 mod node;
@@ -102,6 +103,9 @@ enum Command {
     /// The store as a whole, offline.
     #[command(subcommand)]
     Store(store::Store),
+    /// The keys that protect the data.
+    #[command(subcommand)]
+    Key(key::Key),
     /// The configuration of a node.
     #[command(subcommand)]
     Config(config::Config),
@@ -164,6 +168,7 @@ async fn run(cli: Cli, build: Build) -> Result<(), Failure> {
         Command::Restore(command) => command.run(&ctx).await,
         Command::Drill(command) => command.run(&ctx).await,
         Command::Store(command) => command.run(&ctx).await,
+        Command::Key(command) => command.run(&ctx).await,
         Command::Config(command) => command.run(&ctx),
         Command::Pki(command) => command.run(&ctx),
         Command::Login(command) => command.run(&ctx).await,

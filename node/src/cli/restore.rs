@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{config, context::Context, failure::Failure, progress};
 use crate::{
     backup::{Place, Wanted, map_size, restore},
-    wiring,
+
 };
 
 /// Restore a backup into an empty folder, offline. Which archive and which keys, the node's configuration says.
@@ -48,7 +48,7 @@ impl Restore {
             })?),
         };
         let config = config::load(ctx, Vec::new())?;
-        let place = Place::of(&config, wiring::open_key(&config.keys.master_key_file)?)?;
+        let place = Place::of(&config, crate::keys::open(&config.keys).await.map_err(anyhow::Error::from)?)?;
         let wanted = Wanted { at: self.at, scope, into: &self.into, options: map_size(&config) };
         let started = Instant::now();
         let mut bar = progress::Steps::new();

@@ -19,7 +19,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::{config, context::Context, failure::Failure, progress};
-use crate::{Config, backup::map_size, wiring};
+use crate::{Config, backup::map_size};
 
 /// For how long a snapshot of FoundationDB is read, which keeps it for 5 s.
 const FDB_KEEPS: Duration = Duration::from_secs(3);
@@ -93,19 +93,19 @@ async fn export(ctx: &Context, config: &Config, file: &Path, for_key: Option<&Pa
         let next = "check store.path: aesp config show";
         return Err(Failure::local(format!("there is no store at {}", path.display()), next));
     }
-    let key = wiring::open_key(&config.keys.master_key_file)?;
-    let described = |path: &Path| format!("file:{}", path.display());
+    let key = crate::keys::open(&config.keys).await.map_err(anyhow::Error::from)?;
     let target = match for_key {
         Some(path) => {
             let provider = FileKeyProvider::open(path).map_err(anyhow::Error::from)?;
-            Some(ArchiveKey { provider: Arc::new(provider), description: described(path) })
+            let description = provider.describe();
+            Some(ArchiveKey { provider: Arc::new(provider), description })
         }
         None => None,
     };
     let wrapping = Wrapping {
         source: Arc::clone(&key),
         target,
-        source_description: described(&config.keys.master_key_file),
+        source_description: key.describe(),
     };
     let (engine, kept) = engine(config).await?;
     let store = store_on(&engine, &key);
@@ -154,7 +154,7 @@ async fn import(ctx: &Context, config: &Config, file: &Path, check: bool) -> Res
         Failure::usage(format!("can't read {}: {error}", file.display()), "name an export with --file")
     };
     let mut input = BufReader::new(File::open(file).map_err(unreadable)?);
-    let key = wiring::open_key(&config.keys.master_key_file)?;
+    let key = crate::keys::open(&config.keys).await.map_err(anyhow::Error::from)?;
     if check {
         let exported = logical::check(&mut input, &*key).await?;
         return show(ctx, file, &exported, &json!({ "checked": true }));

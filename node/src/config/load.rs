@@ -3,6 +3,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use aesp_keys::{AzureConfig, Pkcs11Config, VaultConfig};
 use figment::{
     Figment,
     error::Kind,
@@ -11,7 +12,7 @@ use figment::{
 };
 
 use super::{
-    Backup, Cluster, Config, Error,
+    Backup, Cluster, Config, Error, Keys,
     nearest::nearest,
     origin::{Origin, line_at, line_of},
     validate::validate,
@@ -107,6 +108,10 @@ impl Loaded {
             Kind::UnknownVariant(found, known) => {
                 (format!("\"{found}\""), format!("one of {}", known.join(", ")))
             }
+            // What stands there may be the secret itself.
+            Kind::Message(text) if *text == aesp_keys::Invalid.to_string() => {
+                ("something else".into(), text.clone())
+            }
             _ if key.starts_with("listen.") => {
                 (found(), "an address with a port, for example \"127.0.0.1:9443\"".into())
             }
@@ -120,7 +125,13 @@ impl Loaded {
 fn typed(path: &[String], text: &str) -> Value {
     // A section that may be absent has types, too.
     let backup = Some(Backup::default());
-    let full = Config { cluster: Some(Cluster::default()), backup, ..Config::default() };
+    let keys = Keys {
+        vault: Some(VaultConfig::default()),
+        azure: Some(AzureConfig::default()),
+        pkcs11: Some(Pkcs11Config::default()),
+        ..Keys::default()
+    };
+    let full = Config { cluster: Some(Cluster::default()), backup, keys, ..Config::default() };
     let template = Figment::from(Serialized::defaults(full));
     match template.find_value(&path.join(".")) {
         Ok(Value::Num(..)) => text.trim().parse::<i64>().map_or_else(|_| text.into(), Value::from),

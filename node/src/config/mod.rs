@@ -5,19 +5,22 @@ mod cluster;
 mod default;
 mod error;
 mod fdb;
+mod keys;
 mod load;
 mod model;
 mod nearest;
 mod origin;
 mod validate;
+mod validate_keys;
 
 pub use backup::Backup;
 pub use cluster::Cluster;
 pub use default::DEFAULT_FILE;
 pub use error::Error;
 pub use fdb::Fdb;
+pub use keys::{Keys, KeysProvider};
 pub use load::{Sources, load};
-pub use model::{Config, Engine, Keys, Limits, Listen, Log, LogFormat, Node, Store, Tls, Tokens};
+pub use model::{Config, Engine, Limits, Listen, Log, LogFormat, Node, Store, Tls, Tokens};
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backup, Cluster, Fdb};
+use super::{Backup, Cluster, Fdb, Keys};
 
 /// The validated configuration of a node. Paths are absolute or relative to the working directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,20 +91,6 @@ impl Store {
             Some(("fdb", path)) if !path.is_empty() => Some(Engine::Fdb(Path::new(path).into())),
             _ => None,
         }
-    }
-}
-
-/// What protects the data.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Keys {
-    /// The file with the master key, mode 0600. Without it the store can't be read by anyone.
-    pub master_key_file: PathBuf,
-}
-
-impl Default for Keys {
-    fn default() -> Self {
-        Self { master_key_file: "aesp-data/master.key".into() }
     }
 }
 

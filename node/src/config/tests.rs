@@ -183,3 +183,35 @@ fn backups_are_of_lmdb_and_go_somewhere() {
     let fdb = load_text(&good.replace("lmdb:s", "fdb:s"), &[]).unwrap_err();
     assert!(fdb.contains("FoundationDB has its own backup"), "{fdb}");
 }
+
+#[test]
+fn a_key_manager_is_configured_wholly_or_not_at_all() {
+    let error = load_text("[keys]\nprovider = \"vault\"\n", &[]).unwrap_err();
+    assert!(
+        error.starts_with("aesp.toml:2: `keys.provider` is \"vault\"; it must be accompanied by"),
+        "{error}"
+    );
+    let vault = "[keys]\nprovider = \"vault\"\n[keys.vault]\naddress = \"https://vault.example:8200\"\n";
+    let error = load_text(vault, &[]).unwrap_err();
+    assert!(error.contains("`keys.vault.token` is \"\"; it must be a reference to the token"), "{error}");
+    let error = load_text(&vault.replace("https", "http"), &[]).unwrap_err();
+    assert!(
+        error.starts_with("aesp.toml:4: `keys.vault.address` is \"http://vault.example:8200\""),
+        "{error}"
+    );
+    let config = load_text(vault, &[("AESP_KEYS__VAULT__TOKEN", "env:VAULT_TOKEN")]).unwrap();
+    assert_eq!(config.keys.vault.unwrap().token, Some("env:VAULT_TOKEN".parse().unwrap()));
+    let beside = load_text(&format!("{vault}token = \"file:vault.token\"\n"), &[]).unwrap();
+    let token = beside.keys.vault.unwrap().token.unwrap().to_string();
+    assert!(token.starts_with("file:/") && token.ends_with("/vault.token"), "{token}");
+}
+
+#[test]
+fn a_secret_in_the_place_of_its_reference_is_not_repeated() {
+    let vault = "[keys.vault]\naddress = \"https://vault.example:8200\"\ntoken = \"s.canary7z\"\n";
+    let error = load_text(vault, &[]).unwrap_err();
+    assert!(error.contains("`keys.vault.token`") && error.contains("file:PATH, env:NAME"), "{error}");
+    assert!(!error.contains("canary7z"), "{error}");
+    let error = load_text("", &[("AESP_KEYS__PKCS11__PIN", "canary7z")]).unwrap_err();
+    assert!(!error.contains("canary7z"), "{error}");
+}

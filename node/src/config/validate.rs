@@ -45,7 +45,7 @@ pub(super) fn validate(mut config: Config, loaded: &Loaded) -> Result<Config, Er
     };
     config.store.fdb = check.fdb(config.store.fdb)?;
     config.node.data_dir = check.beside("node.data_dir", config.node.data_dir);
-    config.keys.master_key_file = check.beside("keys.master_key_file", config.keys.master_key_file);
+    config.keys = check.keys(config.keys)?;
     config.tls.certificate = check.beside("tls.certificate", config.tls.certificate);
     config.tls.key = check.beside("tls.key", config.tls.key);
     config.tls.client_ca = check.beside("tls.client_ca", config.tls.client_ca);
@@ -59,12 +59,17 @@ pub(super) fn validate(mut config: Config, loaded: &Loaded) -> Result<Config, Er
     Ok(config)
 }
 
-struct Check<'a> {
+pub(super) struct Check<'a> {
     loaded: &'a Loaded,
 }
 
 impl Check<'_> {
-    fn invalid<T>(&self, key: &str, found: impl Display, expected: impl Into<String>) -> Result<T, Error> {
+    pub(super) fn invalid<T>(
+        &self,
+        key: &str,
+        found: impl Display,
+        expected: impl Into<String>,
+    ) -> Result<T, Error> {
         let origin = self.loaded.origin(&split(key));
         Err(Error::Invalid {
             origin,
@@ -74,7 +79,7 @@ impl Check<'_> {
         })
     }
 
-    fn range(&self, key: &str, value: u32, allowed: RangeInclusive<u32>) -> Result<(), Error> {
+    pub(super) fn range(&self, key: &str, value: u32, allowed: RangeInclusive<u32>) -> Result<(), Error> {
         if allowed.contains(&value) {
             return Ok(());
         }
@@ -202,7 +207,7 @@ impl Check<'_> {
     }
 
     /// A path in the file is seen from the file; one in a variable or flag, from the working directory.
-    fn beside(&self, key: &str, path: PathBuf) -> PathBuf {
+    pub(super) fn beside(&self, key: &str, path: PathBuf) -> PathBuf {
         match self.loaded.origin(&split(key)) {
             Origin::Line(file, _) => beside(&file, &path),
             Origin::Flag(_) | Origin::Variable(_) => path,

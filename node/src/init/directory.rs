@@ -6,7 +6,6 @@ use std::{
 };
 
 use aesp_proto::{Clock, Entropy};
-use aesp_storage::FileKeyProvider;
 use anyhow::Context;
 
 use super::{Authority, Subject, files};
@@ -93,7 +92,6 @@ async fn fill(
     files::private_folder(folder).with_context(|| format!("can't make {}", folder.display()))?;
     let pki = folder.join("pki");
     files::private_folder(&pki)?;
-    FileKeyProvider::create(&folder.join("master.key"))?;
 
     let authority = Authority::create(&pki, clock.now(), entropy)?;
     let made = configuration(wanted);

@@ -137,7 +137,7 @@ impl Draft {
         config.store.path.clone_from(&settings.store_path);
         config.store.map_size_gib = settings.map_size_gib;
         config.store.fdb.prefix.clone_from(&settings.store_prefix);
-        config.keys.master_key_file = (&settings.master_key_file).into();
+        config.keys = keys(settings)?;
         // One certificate for clients and for the links to other nodes.
         config.tls =
             config::Tls { certificate: "pki/node.pem".into(), key: "pki/node.key".into(), client_ca, crls };
@@ -208,13 +208,27 @@ fn missing(settings: &SharedSettings) -> Vec<String> {
         )),
         _ => {}
     }
-    if fs::File::open(&settings.master_key_file).is_err() {
-        missing.push(format!(
-            "the master key is never sent: bring it to {} with mode 0600, or name its place in keys.master_key_file",
-            settings.master_key_file
-        ));
+    for (key, path) in keys(settings).map(|keys| keys.files()).unwrap_or_default() {
+        if fs::File::open(&path).is_err() {
+            missing.push(format!(
+                "what opens the master key is never sent: bring it to {} with mode 0600, or name its place in {key}",
+                path.display()
+            ));
+        }
     }
     missing
+}
+
+/// Returns where the master key is; a node of the release before knows files only.
+fn keys(settings: &SharedSettings) -> anyhow::Result<config::Keys> {
+    if settings.keys.is_empty() {
+        return Ok(config::Keys {
+            master_key_file: (&settings.master_key_file).into(),
+            ..config::Keys::default()
+        });
+    }
+    toml::from_str(&settings.keys)
+        .context("the node that answers has a [keys] section that this release does not know")
 }
 
 #[cfg(test)]

@@ -177,6 +177,7 @@ impl Shares {
                 refresh_ttl_seconds: config.tokens.refresh_ttl_seconds,
                 message_bytes: config.limits.message_bytes,
                 store_prefix: config.store.fdb.prefix.clone(),
+                keys: toml::to_string(&config.keys.clone().absolute()?).map_err(std::io::Error::other)?,
             },
         })
     }

@@ -15,7 +15,7 @@ use aesp_tenant::Tenants;
 use futures::future::BoxFuture;
 use tonic::{Request, Status};
 
-use crate::{backup::Backups, cluster::Others, joining::Door};
+use crate::{backup::Backups, cluster::Others, joining::Door, keys::Duty};
 
 /// What the services share. Cheap to clone.
 #[derive(Clone)]
@@ -35,6 +35,7 @@ pub(crate) struct Context {
     pub(crate) others: Others,
     pub(crate) door: Arc<Door>,
     pub(crate) backups: Backups,
+    pub(crate) duty: Duty,
     pub(crate) entropy: Entropy,
     pub(crate) clock: Arc<dyn Clock>,
 }

@@ -12,6 +12,7 @@ mod context;
 mod everywhere;
 pub(crate) mod identity;
 mod join;
+mod keys;
 mod page;
 mod policy;
 mod registry;
@@ -28,7 +29,7 @@ use aesp_proto::v1::{
     enterprise_authorization_service_server::EnterpriseAuthorizationServiceServer,
     enterprise_configuration_service_server::EnterpriseConfigurationServiceServer,
     enterprise_identity_service_server::EnterpriseIdentityServiceServer,
-    enterprise_policy_service_server::EnterprisePolicyServiceServer,
+    enterprise_policy_service_server::EnterprisePolicyServiceServer, key_service_server::KeyServiceServer,
     runtime_registry_service_server::RuntimeRegistryServiceServer,
     runtime_service_server::RuntimeServiceServer, tenant_service_server::TenantServiceServer,
 };
@@ -56,6 +57,7 @@ pub(crate) fn routes(context: &Context, message_bytes: usize) -> Routes {
     let tenant = TenantServiceServer::new(tenant::Tenants(own()));
     let cluster = ClusterServiceServer::new(cluster::Nodes(own()));
     let backup = BackupServiceServer::new(backup::Backup(own()));
+    let keys = KeyServiceServer::new(keys::Keys(own()));
     // What strangers may call takes no encoding: they are to cost little.
     Routes::new(agent.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
         .add_service(runtime.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
@@ -68,6 +70,7 @@ pub(crate) fn routes(context: &Context, message_bytes: usize) -> Routes {
         .add_service(registry.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
         .add_service(audit.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
         .add_service(tenant.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
+        .add_service(keys.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
         .add_service(cluster.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
         .add_service(backup.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
 }

@@ -12,7 +12,7 @@ use aesp_proto::{
         enterprise_configuration_service_client::EnterpriseConfigurationServiceClient,
         enterprise_identity_service_client::EnterpriseIdentityServiceClient,
         enterprise_policy_service_client::EnterprisePolicyServiceClient,
-        runtime_registry_service_client::RuntimeRegistryServiceClient,
+        key_service_client::KeyServiceClient, runtime_registry_service_client::RuntimeRegistryServiceClient,
         tenant_service_client::TenantServiceClient,
     },
 };
@@ -159,6 +159,8 @@ services! {
     cluster: ClusterServiceClient;
     /// Returns the generated client of `BackupService`: backups of the store.
     backup: BackupServiceClient;
+    /// Returns the generated client of `KeyService`: the keys that protect the data.
+    keys: KeyServiceClient;
 }
 
 impl Client {

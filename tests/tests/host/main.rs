@@ -18,6 +18,7 @@ mod full_disk;
 mod intruders;
 mod isolation;
 mod joining;
+mod keys;
 mod limits;
 mod load;
 mod local_tools;

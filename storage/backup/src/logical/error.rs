@@ -41,9 +41,6 @@ pub enum Error {
          stop the nodes and export again, or export a restored backup"
     )]
     Changed,
-    /// Export with the release that wrote the keys.
-    #[error("the keys of a tenant have a form that can't be wrapped anew here")]
-    KeyForm,
     /// The file can't be read or written.
     #[error("file")]
     File(#[from] std::io::Error),
@@ -64,7 +61,7 @@ impl Error {
                 ErrorCode::InvalidRequest
             }
             Self::OtherKey { .. } => ErrorCode::ConfigurationError,
-            Self::NotEmpty | Self::Changed | Self::KeyForm => ErrorCode::StateConflict,
+            Self::NotEmpty | Self::Changed => ErrorCode::StateConflict,
             Self::File(_) => ErrorCode::ResourceUnavailable,
             Self::Store(error) => error.code(),
             Self::Rebirth(error) => error.code(),

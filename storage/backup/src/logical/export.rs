@@ -1,7 +1,7 @@
 use std::{io::Write, sync::Arc, time::Duration};
 
 use aesp_proto::Clock;
-use aesp_storage::{Engine, KeyProvider};
+use aesp_storage::{Engine, KeyProvider, wrap_for};
 use aws_lc_rs::{hmac, rand};
 use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
@@ -9,7 +9,6 @@ use zeroize::Zeroizing;
 use super::{
     Error,
     frame::{FRAME_BYTES, Frames, HEADER, MANIFEST, ROWS, put_row},
-    keys::rewrap,
     manifest::{Count, Header, Manifest},
     read::Pass,
 };
@@ -44,7 +43,7 @@ pub struct Exported {
 /// everything twice and fail if something has changed.
 ///
 /// # Errors
-/// [`Error::Changed`]; [`Error::KeyForm`]; the file's, the store's and the key providers'.
+/// [`Error::Changed`]; the file's, the store's and the key providers'.
 pub async fn export(
     engine: &Arc<dyn Engine>,
     cluster: &ClusterId,
@@ -77,7 +76,7 @@ pub async fn export(
         let rows = pass.page().await?;
         for (key, value) in &rows {
             let anew = match &wrapping.target {
-                Some(target) => rewrap(key, value, &*wrapping.source, &*target.provider).await?,
+                Some(target) => wrap_for(key, value, &*wrapping.source, &*target.provider).await?,
                 None => None,
             };
             let value = anew.as_deref().unwrap_or(value);

@@ -14,7 +14,6 @@ mod error;
 mod export;
 mod frame;
 mod import;
-mod keys;
 mod manifest;
 mod read;
 #[cfg(test)]

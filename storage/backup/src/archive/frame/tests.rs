@@ -1,4 +1,4 @@
-use aesp_storage::KeyProvider;
+use aesp_storage::{KeyProvider, KeyVersion};
 use async_trait::async_trait;
 use data_encoding::HEXLOWER;
 
@@ -15,6 +15,22 @@ impl KeyProvider for Known {
 
     async fn unwrap(&self, _: &[u8], _: &[u8]) -> Result<Vec<u8>, aesp_storage::Error> {
         Ok(vec![self.0; 32])
+    }
+
+    fn version_of(&self, _: &[u8]) -> Result<KeyVersion, aesp_storage::Error> {
+        Ok(1.into())
+    }
+
+    async fn current(&self) -> Result<KeyVersion, aesp_storage::Error> {
+        Ok(1.into())
+    }
+
+    async fn rotate(&self) -> Result<KeyVersion, aesp_storage::Error> {
+        Ok(1.into())
+    }
+
+    fn describe(&self) -> String {
+        "known".into()
     }
 }
 
