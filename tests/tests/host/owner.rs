@@ -347,6 +347,10 @@ impl Owned {
             "RevokeJoinToken" => {
                 v1::RevokeJoinTokenRequest { token_id: format!("tok_{}", "0".repeat(26)) }.encode_to_vec()
             }
+            "GetKeyStatus" => v1::GetKeyStatusRequest::default().encode_to_vec(),
+            "RotateMasterKey" => v1::RotateMasterKeyRequest {}.encode_to_vec(),
+            "RewrapKeys" => v1::RewrapKeysRequest {}.encode_to_vec(),
+            "RotateDataKey" => v1::RotateDataKeyRequest { tenant_id }.encode_to_vec(),
             "GetTenantUsage" => v1::GetTenantUsageRequest { tenant_id }.encode_to_vec(),
             other => panic!("nobody knows a right request of {other}: add one"),
         }
@@ -370,6 +374,10 @@ impl Owned {
             "GetClusterStatus",
             "RebalanceCluster",
             "ListJoinTokens",
+            "GetKeyStatus",
+            "RotateMasterKey",
+            "RewrapKeys",
+            "RotateDataKey",
         ];
         if !platform.iter().any(|rpc| path.ends_with(&format!("/{rpc}"))) {
             return (&self.owner, self.account.principal.principal_id.clone());
