@@ -3,7 +3,7 @@ use std::{collections::BTreeSet, time::Duration};
 use aesp_proto::Timestamp;
 
 use crate::{
-    Archive, Error, SnapshotId, SnapshotInfo, Version,
+    Archive, Error, SnapshotId, SnapshotInfo,
     archive::{Overview, name},
 };
 
@@ -95,17 +95,16 @@ fn segments_to_remove(overview: &Overview, kept: &BTreeSet<SnapshotId>) -> Vec<S
     let mut out = Vec::new();
     for line in &overview.lines {
         let needed = kept.iter().find(|id| id.line == line.line).map(|id| id.version);
-        let needed = match needed {
-            Some(version) => version,
-            // A snapshot of it may be on its way.
-            None if Some(line.line) == newest => continue,
-            None => Version(u64::MAX),
-        };
-        let ends = line.segments.iter().skip(1).map(|(from, _)| *from).chain([line.to]);
-        for ((from, _), to) in line.segments.iter().zip(ends) {
-            if to <= needed {
-                out.push(name::segment(line.line, *from));
+        let begins = || line.segments.iter().map(|(from, _)| *from);
+        match needed {
+            // Each up to where the next begins. The last one stays: it tells where the line ends.
+            Some(needed) => {
+                let ended = begins().zip(begins().skip(1)).filter(|(_, to)| *to <= needed);
+                out.extend(ended.map(|(from, _)| name::segment(line.line, from)));
             }
+            // A snapshot of it may be on its way.
+            None if Some(line.line) == newest => {}
+            None => out.extend(begins().map(|from| name::segment(line.line, from))),
         }
     }
     out
@@ -114,7 +113,7 @@ fn segments_to_remove(overview: &Overview, kept: &BTreeSet<SnapshotId>) -> Vec<S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Line;
+    use crate::{Line, Version};
 
     fn snapshot(version: u64, restorable: bool) -> SnapshotInfo {
         let time = Timestamp(i64::try_from(version).unwrap() * 1000);

@@ -169,14 +169,6 @@ impl Writer {
         let current = self.0.archive.last_writer().await?;
         if current > self.0.number { Err(Error::Fenced { current }) } else { Ok(()) }
     }
-
-    /// Returns the error for an object that another writer was faster with.
-    pub(crate) async fn fenced(&self) -> Error {
-        match self.0.archive.last_writer().await {
-            Ok(current) => Error::Fenced { current },
-            Err(error) => error,
-        }
-    }
 }
 
 impl std::fmt::Debug for Writer {

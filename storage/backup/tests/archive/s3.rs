@@ -62,7 +62,9 @@ impl Seaweed {
         loop {
             match server.request("PUT", &format!("/{BUCKET}"), &lock).await {
                 Some(answer) if answer.status().is_success() => return Some(server),
-                answer => assert!(tokio::time::Instant::now() < deadline, "SeaweedFS does not start: {answer:?}"),
+                answer => {
+                    assert!(tokio::time::Instant::now() < deadline, "SeaweedFS does not start: {answer:?}")
+                }
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
@@ -80,7 +82,7 @@ impl Seaweed {
             request.headers_mut().insert(name, value.parse().unwrap());
         }
         let credential = AwsCredential { key_id: ID.into(), secret_key: SECRET.into(), token: None };
-        AwsAuthorizer::new(&credential, "s3", "us-east-1").authorize(&mut request, None);
+        AwsAuthorizer::new(&credential, "s3", "us-east-1").try_authorize(&mut request, None).unwrap();
         HttpClient::new(reqwest::Client::new()).execute(request).await.ok()
     }
 
@@ -101,9 +103,9 @@ impl Drop for Seaweed {
 
 /// Finds the program; without it, the test is skipped on a developer's machine and fails in CI.
 fn program() -> Option<PathBuf> {
-    let folder = std::env::var_os("AESP_SEAWEED_BIN").map(PathBuf::from).or_else(|| {
-        Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/aesp/seaweed/bin"))
-    });
+    let folder = std::env::var_os("AESP_SEAWEED_BIN")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/aesp/seaweed/bin")));
     let program = folder.map(|folder| folder.join("weed")).filter(|program| program.exists());
     if program.is_none() {
         assert!(std::env::var("CI").as_deref() != Ok("true"), "skipped in CI: SeaweedFS is not installed");

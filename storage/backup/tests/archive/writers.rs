@@ -110,6 +110,10 @@ async fn what_is_not_kept_is_removed_and_the_rest_can_be_restored() {
         restored(&archive, Point::Version(snapshot.from)).await.unwrap();
     }
     assert_eq!(archive.retain(&policy, Timestamp(i64::MAX)).await.unwrap().objects, 0, "once is enough");
+    // Also when nothing was committed after the only one that is kept.
+    let newest = back_up(&writer).await;
+    archive.retain(&Retention { least_snapshots: 1, ..policy }, Timestamp(i64::MAX)).await.unwrap();
+    archive.verify(newest.id, &mut |_| {}).await.unwrap();
     // And the line goes on.
     fixture.set("b", b"1").await;
     Shipper::new(fixture.writer().await).step().await.unwrap();
