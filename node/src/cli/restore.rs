@@ -9,10 +9,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::Instant;
 
 use super::{config, context::Context, failure::Failure, progress};
-use crate::{
-    backup::{Place, Wanted, map_size, restore},
-
-};
+use crate::backup::{Place, Wanted, map_size, restore};
 
 /// Restore a backup into an empty folder, offline. Which archive and which keys, the node's configuration says.
 #[derive(Args, Debug)]

@@ -102,11 +102,7 @@ async fn export(ctx: &Context, config: &Config, file: &Path, for_key: Option<&Pa
         }
         None => None,
     };
-    let wrapping = Wrapping {
-        source: Arc::clone(&key),
-        target,
-        source_description: key.describe(),
-    };
+    let wrapping = Wrapping { source: Arc::clone(&key), target, source_description: key.describe() };
     let (engine, kept) = engine(config).await?;
     let store = store_on(&engine, &key);
     store.initialise().await.map_err(anyhow::Error::from)?;

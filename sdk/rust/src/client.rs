@@ -4,8 +4,8 @@ use aesp_proto::{
     Entropy, Error, ErrorCode,
     v1::{
         CreateSessionRequest, agent_service_client::AgentServiceClient,
-        backup_service_client::BackupServiceClient,
-        catalog_service_client::CatalogServiceClient, cluster_service_client::ClusterServiceClient,
+        backup_service_client::BackupServiceClient, catalog_service_client::CatalogServiceClient,
+        cluster_service_client::ClusterServiceClient,
         enterprise_audit_service_client::EnterpriseAuditServiceClient,
         enterprise_authentication_service_client::EnterpriseAuthenticationServiceClient,
         enterprise_authorization_service_client::EnterpriseAuthorizationServiceClient,

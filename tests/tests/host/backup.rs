@@ -286,7 +286,7 @@ fn newest(folder: &Path, part: &str) -> PathBuf {
 async fn a_drill_passes_and_one_on_a_damaged_archive_fails_and_is_told() {
     let archive: TempDir = tempfile::tempdir().unwrap();
     let target = format!("file://{}", archive.path().display());
-    let mut options = aesp_tests::HostOptions { set: settings(archive.path()) };
+    let mut options = aesp_tests::HostOptions { set: settings(archive.path()), ..Default::default() };
     options.set.pop();
     let world = World::with(options).await.unwrap();
     let host = &world.host;
