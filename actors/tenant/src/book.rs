@@ -13,6 +13,8 @@ use crate::{
 pub(crate) struct Book {
     /// The number of the last report; none before the first one under this term.
     pub(crate) heard: Option<u64>,
+    /// When that was.
+    pub(crate) heard_at: Duration,
     /// Whether that report may still be answered.
     pub(crate) open: bool,
     /// As last reported.
@@ -49,6 +51,7 @@ impl Book {
     /// Writes down what the node reports.
     pub(crate) fn hear(&mut self, report: &Report, now: Duration) {
         self.heard = Some(report.number);
+        self.heard_at = now;
         self.open = true;
         self.levels = report.levels;
         self.held = Each::new(|limit| report.levels[limit].held());

@@ -19,6 +19,10 @@ use crate::{
 /// After what time the ceilings are written anew when they are far too high. Long enough that a spent burst has come back.
 const TIDY: Duration = Duration::from_secs(2);
 
+/// How long a node that reports may be among the living without being seen there. Much longer than a lease: a home that sees so
+/// little of the others has lost its own.
+const JOINING: Duration = Duration::from_secs(10);
+
 /// What a home wants to be done.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Effect {
@@ -168,8 +172,13 @@ impl Home {
         for (node, book) in &mut self.books {
             if living.contains(node) {
                 book.seen = true;
-            } else if book.gone.is_none() && (book.seen || living.last().is_some_and(|last| last > node)) {
-                // One that is newer than all that are known may have joined a moment ago.
+                continue;
+            }
+            // One that is newer than all that are known may have joined a moment ago.
+            let joins = !book.seen
+                && living.last().is_none_or(|last| last < node)
+                && now < book.heard_at.saturating_add(JOINING);
+            if book.gone.is_none() && !joins {
                 book.die(now);
                 self.recalls.lost(*node, now);
             }

@@ -3,6 +3,7 @@ use std::{collections::BTreeSet, time::Duration};
 use aesp_proto::v1;
 use clap::Subcommand;
 use tokio::time::{Instant, sleep};
+use tonic::Response;
 
 use super::{context::Context, failure::Failure};
 
@@ -37,13 +38,12 @@ impl Backup {
         match self {
             Self::Now { wait } => {
                 let before = match wait {
-                    Some(_) => ids(ctx).await?,
+                    Some(_) => listed(ctx).await?.into_iter().map(|backup| backup.backup_id).collect(),
                     None => BTreeSet::new(),
                 };
                 let mut answer = backup.start_backup(v1::StartBackupRequest {}).await?;
                 if let Some(seconds) = wait {
-                    taken(ctx, &before, Duration::from_secs(seconds)).await?;
-                    answer = backup.get_backup_status(v1::GetBackupStatusRequest {}).await?;
+                    answer = taken(ctx, &before, Duration::from_secs(seconds)).await?;
                 }
                 ctx.show("BackupStatus", answer)
             }
@@ -62,20 +62,30 @@ impl Backup {
     }
 }
 
-async fn ids(ctx: &Context) -> Result<BTreeSet<String>, Failure> {
-    let listed = ctx.client()?.backup().list_backups(v1::ListBackupsRequest {}).await?.into_inner();
-    Ok(listed.backups.into_iter().map(|backup| backup.backup_id).collect())
+async fn listed(ctx: &Context) -> Result<Vec<v1::Backup>, Failure> {
+    Ok(ctx.client()?.backup().list_backups(v1::ListBackupsRequest {}).await?.into_inner().backups)
 }
 
-/// Waits for a snapshot that can be restored and was not there before.
-async fn taken(ctx: &Context, before: &BTreeSet<String>, patience: Duration) -> Result<(), Failure> {
+/// Waits for a snapshot that can be restored and was not there before, and returns the status that says so.
+async fn taken(
+    ctx: &Context,
+    before: &BTreeSet<String>,
+    patience: Duration,
+) -> Result<Response<v1::BackupStatus>, Failure> {
     let until = Instant::now() + patience;
-    while ids(ctx).await?.is_subset(before) {
+    loop {
+        let new = listed(ctx).await?.into_iter().find(|backup| !before.contains(&backup.backup_id));
+        if let Some(new) = new {
+            let status = ctx.client()?.backup().get_backup_status(v1::GetBackupStatusRequest {}).await?;
+            // The archive shows it a moment before the node that takes the backups has noted it.
+            if status.get_ref().restorable_version >= new.version {
+                return Ok(status);
+            }
+        }
         if Instant::now() >= until {
             let message = format!("no new snapshot can be restored after {} s", patience.as_secs());
             return Err(Failure::local(message, "see what is wrong: aesp backup status"));
         }
         sleep(LOOK).await;
     }
-    Ok(())
 }

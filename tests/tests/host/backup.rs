@@ -75,7 +75,7 @@ fn rfc3339(at: Timestamp) -> String {
 
 async fn token(host: &Host, api_key: &str) -> v1::TokenResponse {
     let request = v1::AuthenticateServiceAccountRequest { api_key: api_key.into() };
-    let client = host.client(Credentials::Certificate).unwrap();
+    let client = host.administrator().unwrap();
     client.authentication().authenticate_service_account(request).await.unwrap().into_inner()
 }
 
@@ -143,7 +143,8 @@ impl Disaster {
             assert_eq!(known.status(), v1::InvocationStatus::InvocationSucceeded, "before-{n}");
             refused(session.invocation(&format!("after-{n}")).await, &[ErrorCode::NotFound]);
         }
-        let log = self.trio.acme.export().await.unwrap();
+        let acme = self.trio.acme.through(node.administrator().unwrap());
+        let log = acme.export().await.unwrap();
         let export = into.with_extension("jsonl");
         fs::write(&export, &log).unwrap();
         let log = String::from_utf8(log).unwrap();
@@ -163,7 +164,7 @@ impl Disaster {
             );
             assert!(!error.message().is_empty(), "{when}");
             let request = v1::RefreshTokenRequest { refresh_token: tokens.refresh_token.clone() };
-            let client = node.client(Credentials::Certificate).unwrap();
+            let client = node.administrator().unwrap();
             assert!(
                 client.authentication().refresh_token(request).await.is_err(),
                 "refreshed by one of {when}"
@@ -372,7 +373,8 @@ async fn a_store_that_is_exported_and_imported_goes_on_under_another_key() {
     let session = world.agent.client(&world.host).unwrap().resume(session.id()).await.unwrap();
     let known = session.invocation("before-4").await.unwrap();
     assert_eq!(known.status(), v1::InvocationStatus::InvocationSucceeded);
-    let log = String::from_utf8(world.acme.export().await.unwrap()).unwrap();
+    let acme = world.acme.through(world.host.administrator().unwrap());
+    let log = String::from_utf8(acme.export().await.unwrap()).unwrap();
     assert!(answered.iter().all(|event| log.contains(event)));
     assert!(log.contains("\"action\":\"store.restored\""));
 }

@@ -1,5 +1,6 @@
 use aesp_sdk::{Client, Error, v1};
-use aesp_tests::{Account, Contract, HOUR, Tenant, Worker, World, platform};
+use aesp_tests::{Account, Contract, HOUR, HostOptions, Tenant, Worker, World, platform, until};
+use anyhow::ensure;
 use prost::Message;
 use serde_json::json;
 
@@ -25,6 +26,7 @@ pub(crate) struct Owned {
     token: String,
     identity: String,
     _worker: Worker,
+    _archive: tempfile::TempDir,
 }
 
 fn ok<T>(answer: Result<tonic::Response<T>, tonic::Status>) -> T {
@@ -33,7 +35,20 @@ fn ok<T>(answer: Result<tonic::Response<T>, tonic::Status>) -> T {
 
 impl Owned {
     pub(crate) async fn new() -> Self {
-        let world = World::new().await.unwrap();
+        let archive = tempfile::tempdir().unwrap();
+        let set = vec![
+            format!("backup.target=file://{}", archive.path().display()),
+            "backup.segment_seconds=1".into(),
+            "backup.drill_hours=0".into(),
+        ];
+        let world = World::with(HostOptions { set, ..HostOptions::default() }).await.unwrap();
+        until("there is a backup", async || {
+            let listed = world.administrator.backup().list_backups(v1::ListBackupsRequest {}).await?;
+            ensure!(!listed.into_inner().backups.is_empty());
+            Ok(())
+        })
+        .await
+        .unwrap();
         let runtime = world.runtime().unwrap().tool("echo", async |_, args| Ok(args));
         let worker = Worker::start(runtime).await.unwrap();
         let roles = ["tenant-admin", "agent", "operator", "auditor", "caller"];
@@ -108,6 +123,7 @@ impl Owned {
             token,
             identity,
             _worker: worker,
+            _archive: archive,
         }
     }
 
@@ -351,6 +367,10 @@ impl Owned {
             "RotateMasterKey" => v1::RotateMasterKeyRequest {}.encode_to_vec(),
             "RewrapKeys" => v1::RewrapKeysRequest {}.encode_to_vec(),
             "RotateDataKey" => v1::RotateDataKeyRequest { tenant_id }.encode_to_vec(),
+            "GetBackupStatus" => v1::GetBackupStatusRequest {}.encode_to_vec(),
+            "StartBackup" => v1::StartBackupRequest {}.encode_to_vec(),
+            "ListBackups" => v1::ListBackupsRequest {}.encode_to_vec(),
+            "VerifyBackup" => v1::VerifyBackupRequest::default().encode_to_vec(),
             "GetTenantUsage" => v1::GetTenantUsageRequest { tenant_id }.encode_to_vec(),
             other => panic!("nobody knows a right request of {other}: add one"),
         }
@@ -378,6 +398,10 @@ impl Owned {
             "RotateMasterKey",
             "RewrapKeys",
             "RotateDataKey",
+            "GetBackupStatus",
+            "StartBackup",
+            "ListBackups",
+            "VerifyBackup",
         ];
         if !platform.iter().any(|rpc| path.ends_with(&format!("/{rpc}"))) {
             return (&self.owner, self.account.principal.principal_id.clone());

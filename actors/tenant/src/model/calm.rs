@@ -41,7 +41,8 @@ impl World {
                 self.create(id);
             }
         }
-        for _ in 0..60 {
+        // Longer than a node may take to be seen, and its longest call after that.
+        for _ in 0..150 {
             self.pass(100);
             self.settle();
         }
