@@ -105,7 +105,8 @@ impl Archive {
                 }
                 batch.push(record.encoded_changes()?).await?;
                 commits += 1;
-                end = (version.max(manifest.from), time);
+                // What was committed before the last chunk was read is in it, as of then.
+                end = (version.max(manifest.from), time.max(manifest.from_time));
             }
             done(size);
             if let Point::Version(version) = at
