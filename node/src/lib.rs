@@ -2,6 +2,7 @@
 
 mod backup;
 mod build;
+mod causes;
 pub mod cli;
 mod cluster;
 mod components;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use aesp_proto::TenantId;
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::{Error, KeyProvider, TenantKeys, keys_row::KeysRow};
@@ -38,6 +39,8 @@ pub(crate) struct Keyring {
 }
 
 struct Cached {
+    /// The row that they were opened from, and their name.
+    value: Bytes,
     name: [u8; 16],
     keys: Arc<TenantKeys>,
     opened: Instant,
@@ -128,7 +131,7 @@ impl Keyring {
     fn held(&self, tenant: TenantId, row: &KeysRow) -> Option<(Arc<TenantKeys>, Duration)> {
         let life = self.life();
         let cached = self.lock();
-        let cached = cached.get(&tenant).filter(|cached| cached.name == row.name())?;
+        let cached = cached.get(&tenant).filter(|cached| row.is(&cached.value, cached.name))?;
         let age = cached.opened.elapsed();
         (age < life).then(|| (Arc::clone(&cached.keys), age))
     }
@@ -139,7 +142,10 @@ impl Keyring {
         let provider = self.provider()?;
         let keys = Arc::new(self.ask(row.plain(&*provider, tenant)).await?.to_keys());
         self.purge();
-        self.lock().insert(tenant, Cached { name: row.name(), keys: Arc::clone(&keys), opened });
+        self.lock().insert(
+            tenant,
+            Cached { value: row.value().clone(), name: row.name(), keys: Arc::clone(&keys), opened },
+        );
         Ok(keys)
     }
 

@@ -11,8 +11,7 @@ use crate::{Error, KeyProvider, KeyVersion, Kind, key::row_key, seal, tenant_key
 #[derive(Clone)]
 pub(crate) struct KeysRow {
     form: Form,
-    name: [u8; 16],
-    wrapped: Bytes,
+    value: Bytes,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -23,6 +22,7 @@ enum Form {
 
 const FIRST: u8 = 1;
 const NAMED: u8 = 2;
+const NAME_BYTES: usize = 16;
 
 /// Returns where the keys of a tenant lie.
 pub(crate) fn keys_key(tenant: TenantId) -> Vec<u8> {
@@ -38,27 +38,44 @@ impl KeysRow {
             )
         };
         match value.split_first() {
-            Some((&FIRST, wrapped)) => {
-                let mut name = [0; 16];
-                name.copy_from_slice(&Sha256::digest(value)[..16]);
-                Ok(Self { form: Form::First, name, wrapped: value.slice_ref(wrapped) })
-            }
-            Some((&NAMED, rest)) => {
-                let (name, wrapped) = rest.split_first_chunk().ok_or_else(damaged)?;
-                Ok(Self { form: Form::Named, name: *name, wrapped: value.slice_ref(wrapped) })
+            Some((&FIRST, _)) => Ok(Self { form: Form::First, value: value.clone() }),
+            Some((&NAMED, rest)) if rest.len() >= NAME_BYTES => {
+                Ok(Self { form: Form::Named, value: value.clone() })
             }
             _ => Err(damaged()),
         }
     }
 
     /// Returns what the keys are called; rows of the first form are called by their digest.
-    pub(crate) fn name(&self) -> [u8; 16] {
-        self.name
+    pub(crate) fn name(&self) -> [u8; NAME_BYTES] {
+        let mut name = [0; NAME_BYTES];
+        match self.form {
+            Form::First => name.copy_from_slice(&Sha256::digest(&self.value)[..NAME_BYTES]),
+            Form::Named => name.copy_from_slice(&self.value[1..=NAME_BYTES]),
+        }
+        name
+    }
+
+    /// Tells whether these are the keys that `value` held, or that are called `name`. Every transaction asks: no digest is made.
+    pub(crate) fn is(&self, value: &Bytes, name: [u8; NAME_BYTES]) -> bool {
+        self.value == *value || (self.form == Form::Named && self.name() == name)
+    }
+
+    /// Returns the row's bytes.
+    pub(crate) fn value(&self) -> &Bytes {
+        &self.value
+    }
+
+    fn wrapped(&self) -> &[u8] {
+        match self.form {
+            Form::First => &self.value[1..],
+            Form::Named => &self.value[1 + NAME_BYTES..],
+        }
     }
 
     /// Returns the version of the master key that wraps them.
     pub(crate) fn version(&self, provider: &dyn KeyProvider) -> Result<KeyVersion, Error> {
-        provider.version_of(&self.wrapped)
+        provider.version_of(self.wrapped())
     }
 
     pub(crate) async fn plain(
@@ -68,9 +85,9 @@ impl KeysRow {
     ) -> Result<PlainKeys, Error> {
         let aad = match self.form {
             Form::First => keys_key(tenant),
-            Form::Named => named_aad(tenant, &self.name),
+            Form::Named => named_aad(tenant, &self.name()),
         };
-        let bytes = zeroize::Zeroizing::new(provider.unwrap(&self.wrapped, &aad).await?);
+        let bytes = zeroize::Zeroizing::new(provider.unwrap(self.wrapped(), &aad).await?);
         match self.form {
             Form::First => PlainKeys::read_first(&bytes),
             Form::Named => PlainKeys::read(&bytes),
@@ -94,7 +111,7 @@ impl KeysRow {
         provider: &dyn KeyProvider,
         tenant: TenantId,
     ) -> Result<Vec<u8>, Error> {
-        named(plain, provider, tenant, self.name).await
+        named(plain, provider, tenant, self.name()).await
     }
 
     /// Returns the row of keys that have changed.

@@ -7,10 +7,10 @@ use tokio::time::Instant;
 
 use super::{
     DrillRow, Error, Place, Wanted,
-    error::chain,
     logs::Logs,
     restore::{Step, restore},
 };
+use crate::causes::chain;
 
 /// What a drill found.
 pub(crate) struct Drilled {

@@ -19,10 +19,9 @@ use super::{
     Backups, DrillRow, Error, Live,
     drill::drill,
     due::{Snapshots, drill_due, drill_trouble},
-    error::chain,
     rows,
 };
-use crate::services::Context;
+use crate::{causes::chain, services::Context};
 
 /// How often it is looked whose turn it is, what is due, and how old the archive's end is.
 const LOOK: Duration = Duration::from_secs(1);

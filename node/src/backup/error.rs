@@ -2,6 +2,8 @@ use std::path::PathBuf;
 
 use aesp_proto::ErrorCode;
 
+use crate::causes::chain;
+
 /// Why something about backups could not be done. The variants say what the operator does next.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -108,17 +110,6 @@ impl Error {
             Self::Store(_) | Self::Audit(_) => return None,
         })
     }
-}
-
-/// Returns an error's text with those of its causes.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 impl From<Error> for aesp_proto::Error {

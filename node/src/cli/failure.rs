@@ -5,6 +5,7 @@ use serde_json::json;
 use tonic::{Code, Status};
 
 use super::console::Format;
+use crate::causes::chain;
 
 /// Exit codes of sysexits.h where they fit, 1 for a refusal.
 const REFUSED: u8 = 1;
@@ -226,15 +227,4 @@ impl From<anyhow::Error> for Failure {
             }
         }
     }
-}
-
-/// Returns an error's text with those of its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

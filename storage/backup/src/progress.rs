@@ -10,3 +10,18 @@ pub struct Progress {
     /// The bytes of all objects.
     pub total_bytes: u64,
 }
+
+impl Progress {
+    /// Begins with chunks and segments of these sizes to read.
+    pub(crate) fn over(sizes: impl Iterator<Item = u64>) -> Self {
+        let add = |(objects, bytes), size| (objects + 1, bytes + size);
+        let (total_objects, total_bytes) = sizes.fold((0, 0), add);
+        Self { total_objects, total_bytes, ..Self::default() }
+    }
+
+    /// Counts an object of this size that is done.
+    pub(crate) fn count(&mut self, size: u64) {
+        self.done_objects += 1;
+        self.done_bytes += size;
+    }
+}

@@ -71,15 +71,10 @@ impl Archive {
         let (id, archive_version) = (snapshot.id, overview.last_version());
         let (manifest, chunks) = self.0.manifest(id).await?;
         let segments = segments_of(line, id.version)?;
-        let mut seen = Progress {
-            total_objects: chunks.len() as u64 + segments.len() as u64,
-            total_bytes: chunks.iter().map(|chunk| chunk.size).sum::<u64>()
-                + segments.iter().map(|(_, size)| size).sum::<u64>(),
-            ..Progress::default()
-        };
+        let sizes = chunks.iter().map(|chunk| chunk.size);
+        let mut seen = Progress::over(sizes.chain(segments.iter().map(|(_, size)| *size)));
         let mut done = |size: u64| {
-            seen.done_objects += 1;
-            seen.done_bytes += size;
+            seen.count(size);
             progress(seen);
         };
         let restoring = into.begin_restore().await?.ok_or(Error::NotEmpty)?;

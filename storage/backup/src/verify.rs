@@ -46,15 +46,10 @@ impl Archive {
         let overview = self.0.overview().await?;
         let line = overview.line(id.line).ok_or_else(|| Error::Missing { object: name::line(id.line) })?;
         let segments = segments_of(line, id.version)?;
-        let mut seen = Progress {
-            total_objects: chunks.len() as u64 + segments.len() as u64,
-            total_bytes: chunks.iter().map(|chunk| chunk.size).sum::<u64>()
-                + segments.iter().map(|(_, size)| size).sum::<u64>(),
-            ..Progress::default()
-        };
+        let sizes = chunks.iter().map(|chunk| chunk.size);
+        let mut seen = Progress::over(sizes.chain(segments.iter().map(|(_, size)| *size)));
         let mut done = |size: u64| {
-            seen.done_objects += 1;
-            seen.done_bytes += size;
+            seen.count(size);
             progress(seen);
         };
         let mut rows = 0;

@@ -38,7 +38,7 @@ use futures::{Stream, StreamExt, stream};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::yield_now,
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tonic::Status;
 
@@ -210,9 +210,12 @@ impl Pipeline {
 
     /// Waits until the Runtime was given so many calls.
     pub(crate) async fn dispatched(&self, count: usize) {
-        while self.dispatches.lock().unwrap().len() < count {
-            sleep(Duration::from_millis(5)).await;
-        }
+        let given = async {
+            while self.dispatches.lock().unwrap().len() < count {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), given).await.expect("the Runtime is given the calls");
     }
 
     /// As [`Pipeline::call`], with the answer in parts.
