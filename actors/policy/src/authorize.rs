@@ -5,10 +5,11 @@ use cedar_policy::{AuthorizationError, Authorizer, Effect, PolicyId, PolicySet};
 
 use crate::{
     Basis, Decision, Denied, Obligation, Pending, Permit, Request, Resource, Snapshot, StepUp,
-    entities::{Scope, Slice},
-    index::{Entry, Remedy},
+    entities::{Fault, Scope, Slice},
+    index::{Entry, Place, Remedy},
     needs::Needs,
     schema::{Action, Target, vocabulary},
+    snapshot::RoleName,
 };
 
 /// Decides. The only maker of permits.
@@ -78,16 +79,16 @@ fn decide(snapshot: &Snapshot, request: &Request<'_>, mut basis: Basis) -> Resul
     }
     let scope = Scope::of(request, &roles);
     let places: Vec<_> = snapshot.index.candidates(index, &scope.principals, &scope.resources).collect();
-    let needs = places.iter().map(|place| place.needs).fold(Needs::default(), BitOr::bitor);
-    let sets: Vec<_> = places.into_iter().map(|place| &place.set).collect();
-    let slice = match Slice::new(snapshot, request, action, &roles, scope, needs) {
+    let candidates = Candidates::of(&places);
+    basis.evaluated = candidates.count();
+    let slice = match candidates.slice(snapshot, request, action, &roles, scope) {
         Ok(slice) => slice,
         Err(fault) => {
             basis.errors.push(fault.to_string());
             return deny(basis, ErrorCode::PolicyEvaluationFailed, "the request can't be decided");
         }
     };
-    let permits = evaluate(snapshot, &sets, &slice, request, &mut basis)?;
+    let permits = evaluate(snapshot, &candidates, slice.as_ref(), request, &mut basis)?;
     if let Resource::Tool { required_roles, .. } = &request.resource
         && let Some(missing) =
             required_roles.iter().find(|role| !basis.roles.iter().any(|had| **had == ***role))
@@ -121,16 +122,55 @@ fn fits(target: Target, resource: &Resource<'_>) -> bool {
     }
 }
 
+/// The policies that can apply to a request.
+struct Candidates<'a> {
+    /// Permits that hold for it.
+    settled: Vec<&'a PolicyId>,
+    /// What Cedar has to evaluate; none of them empty.
+    sets: Vec<&'a PolicySet>,
+    /// What the conditions of these read.
+    needs: Needs,
+}
+
+impl<'a> Candidates<'a> {
+    fn of(places: &[&'a Place]) -> Self {
+        Self {
+            settled: places.iter().flat_map(|place| &place.settled).collect(),
+            sets: places.iter().map(|place| &place.set).filter(|set| !set.is_empty()).collect(),
+            needs: places.iter().map(|place| place.needs).fold(Needs::default(), BitOr::bitor),
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.settled.len() + self.sets.iter().map(|set| set.num_of_policies()).sum::<usize>()
+    }
+
+    /// Returns what they are evaluated against; nothing if none has to be.
+    fn slice(
+        &self,
+        snapshot: &Snapshot,
+        request: &Request<'_>,
+        action: &Action,
+        roles: &[&RoleName],
+        scope: Scope,
+    ) -> Result<Option<Slice>, Fault> {
+        if self.sets.is_empty() {
+            return Ok(None);
+        }
+        Slice::new(snapshot, request, action, roles, scope, self.needs).map(Some)
+    }
+}
+
 /// Evaluates the policies that can apply, and returns the permits that were satisfied.
 fn evaluate<'a>(
     snapshot: &'a Snapshot,
-    sets: &[&PolicySet],
-    slice: &Slice,
+    candidates: &Candidates<'_>,
+    slice: Option<&Slice>,
     request: &Request<'_>,
     basis: &mut Basis,
 ) -> Result<Vec<&'a Entry>, Refusal> {
-    basis.evaluated = sets.iter().map(|set| set.num_of_policies()).sum();
-    let verdict = run(snapshot, sets, slice);
+    let mut verdict = slice.map(|slice| run(snapshot, &candidates.sets, slice)).unwrap_or_default();
+    verdict.permits.extend(candidates.settled.iter().map(|id| entry(snapshot, id)));
     if !verdict.errors.is_empty() {
         basis.errors = verdict.errors;
         basis.policies = sources(&verdict.failed);
@@ -149,21 +189,18 @@ fn evaluate<'a>(
         return Ok(verdict.permits);
     }
     basis.policies = sources(&verdict.forbids);
-    Err(forbidden(snapshot, sets, slice, &verdict.forbids, basis.clone()))
+    let liftable = remedies(&verdict.forbids).filter(|_| would_permit(snapshot, candidates, slice));
+    Err(forbidden(liftable, basis.clone()))
+}
+
+/// Returns what would lift the forbids, if each of them can be lifted.
+fn remedies<'a>(forbids: &[&'a Entry]) -> Option<Vec<&'a Remedy>> {
+    forbids.iter().map(|entry| entry.remedy.as_ref()).collect()
 }
 
 /// A forbid that can be lifted is one only if nothing else stands in the way, a missing permit included.
-fn forbidden(
-    snapshot: &Snapshot,
-    sets: &[&PolicySet],
-    slice: &Slice,
-    forbids: &[&Entry],
-    basis: Basis,
-) -> Refusal {
-    let remedies: Option<Vec<&Remedy>> = forbids.iter().map(|entry| entry.remedy.as_ref()).collect();
-    if let Some(remedies) = remedies
-        && would_permit(snapshot, sets, slice)
-    {
+fn forbidden(liftable: Option<Vec<&Remedy>>, basis: Basis) -> Refusal {
+    if let Some(remedies) = liftable {
         let step_up = remedies.iter().find_map(|remedy| match remedy {
             Remedy::StepUp(requirement) => Some(requirement.clone()),
             Remedy::Approval(_) => None,
@@ -179,12 +216,16 @@ fn forbidden(
     Box::new(Decision::Denied(Denied { code: ErrorCode::PolicyViolation, reason, basis }))
 }
 
-fn would_permit(snapshot: &Snapshot, sets: &[&PolicySet], slice: &Slice) -> bool {
-    sets.iter().any(|set| {
-        let permits = set.policies().filter(|policy| policy.effect() == Effect::Permit).cloned();
-        let permits = PolicySet::from_policies(permits).expect("a part of a set has no duplicates");
-        !run(snapshot, &[&permits], slice).permits.is_empty()
-    })
+/// Tells whether the request would be permitted if no policy forbade it.
+fn would_permit(snapshot: &Snapshot, candidates: &Candidates<'_>, slice: Option<&Slice>) -> bool {
+    let evaluated = slice.is_some_and(|slice| {
+        candidates.sets.iter().any(|set| {
+            let permits = set.policies().filter(|policy| policy.effect() == Effect::Permit).cloned();
+            let permits = PolicySet::from_policies(permits).expect("a part of a set has no duplicates");
+            !run(snapshot, &[&permits], slice).permits.is_empty()
+        })
+    });
+    evaluated || !candidates.settled.is_empty()
 }
 
 #[derive(Default)]
@@ -197,16 +238,15 @@ struct Verdict<'a> {
 
 fn run<'a>(snapshot: &'a Snapshot, sets: &[&PolicySet], slice: &Slice) -> Verdict<'a> {
     let authorizer = Authorizer::new();
-    let entry = |id: &PolicyId| snapshot.index.entry(id).expect("every evaluated policy is in the index");
     let mut verdict = Verdict::default();
     for set in sets {
         let response = authorizer.is_authorized(&slice.request, set, &slice.entities);
         for error in response.diagnostics().errors() {
             verdict.errors.push(error.to_string());
             let AuthorizationError::PolicyEvaluationError(failure) = error;
-            verdict.failed.push(entry(failure.policy_id()));
+            verdict.failed.push(entry(snapshot, failure.policy_id()));
         }
-        for determining in response.diagnostics().reason().map(entry) {
+        for determining in response.diagnostics().reason().map(|id| entry(snapshot, id)) {
             match determining.policy.effect() {
                 Effect::Permit => verdict.permits.push(determining),
                 Effect::Forbid => verdict.forbids.push(determining),
@@ -214,6 +254,10 @@ fn run<'a>(snapshot: &'a Snapshot, sets: &[&PolicySet], slice: &Slice) -> Verdic
         }
     }
     verdict
+}
+
+fn entry<'a>(snapshot: &'a Snapshot, id: &PolicyId) -> &'a Entry {
+    snapshot.index.entry(id).expect("every candidate is in the index")
 }
 
 /// Returns where the policies come from, in order, each once.

@@ -61,7 +61,7 @@ pub(crate) struct Slice {
 }
 
 /// What can't be said in Cedar's terms; the decision is a denial.
-type Fault = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Fault = Box<dyn std::error::Error + Send + Sync>;
 
 impl Slice {
     pub(crate) fn new(

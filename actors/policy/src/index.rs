@@ -5,7 +5,7 @@ use cedar_policy::{
 };
 
 use crate::{
-    needs::Needs,
+    needs::{Needs, Reads},
     schema::{ActionIndex, vocabulary},
 };
 
@@ -19,6 +19,8 @@ pub(crate) struct Entry {
     /// What would lift this forbid.
     pub(crate) remedy: Option<Remedy>,
     pub(crate) needs: Needs,
+    /// Whether it has no condition: its scope decides alone.
+    pub(crate) unconditional: bool,
 }
 
 /// What would lift a forbid.
@@ -30,12 +32,13 @@ pub(crate) enum Remedy {
 
 impl Entry {
     pub(crate) fn new(policy: Policy, source: Arc<str>) -> Self {
-        let needs = Needs::of(&policy);
-        Self::reading(needs, policy, source)
+        let reads = Reads::of(&policy);
+        Self::reading(reads, policy, source)
     }
 
     /// Makes an entry of a policy whose reads are known.
-    pub(crate) fn reading(needs: Needs, policy: Policy, source: Arc<str>) -> Self {
+    pub(crate) fn reading(reads: Reads, policy: Policy, source: Arc<str>) -> Self {
+        let Reads { needs, unconditional } = reads;
         let note = |key: &str| policy.annotation(key).map(Arc::from);
         let (obligation, remedy) = match policy.effect() {
             Effect::Permit => (note("obligation"), None),
@@ -43,17 +46,39 @@ impl Entry {
                 (None, note("step_up").map(Remedy::StepUp).or_else(|| note("approval").map(Remedy::Approval)))
             }
         };
-        Self { obligation, remedy, needs, policy, source }
+        Self { obligation, remedy, needs, unconditional, policy, source }
+    }
+
+    /// Tells whether every request that the index leads to it is permitted by it, so that nothing is left to evaluate: a permit
+    /// without a condition, whose scope asks of principal and resource no more than the look-up does.
+    fn is_settled(&self) -> bool {
+        let names = vocabulary();
+        let principal = match self.policy.principal_constraint() {
+            PrincipalConstraint::Any | PrincipalConstraint::In(_) => true,
+            // What is looked up are the principal and its ancestors, which are never of its own type.
+            PrincipalConstraint::Eq(uid) => *uid.type_name() == names.principal,
+            PrincipalConstraint::Is(_) | PrincipalConstraint::IsIn(..) => false,
+        };
+        let resource = match self.policy.resource_constraint() {
+            ResourceConstraint::Any | ResourceConstraint::In(_) => true,
+            ResourceConstraint::Eq(uid) => [&names.tool, &names.session].contains(&uid.type_name()),
+            ResourceConstraint::Is(_) | ResourceConstraint::IsIn(..) => false,
+        };
+        self.unconditional && self.policy.effect() == Effect::Permit && principal && resource
     }
 }
 
 /// What a policy's scope asks of action, principal and resource; `None` asks nothing.
 type Scope = (Option<ActionIndex>, Option<EntityUid>, Option<EntityUid>);
 
-/// The policies of one scope, and what their conditions read.
+/// The policies of one scope.
 #[derive(Debug, Default)]
 pub(crate) struct Place {
+    /// Permits that hold for every request that leads here.
+    pub(crate) settled: Vec<PolicyId>,
+    /// The others, which Cedar evaluates.
     pub(crate) set: PolicySet,
+    /// What the conditions of these read.
     pub(crate) needs: Needs,
 }
 
@@ -79,8 +104,12 @@ impl Index {
             for (action, principal, resource) in scopes(&entry.policy) {
                 let by_resource = index.places.entry(action).or_default().entry(principal).or_default();
                 let place = by_resource.entry(resource).or_default();
-                place.set.add(entry.policy.clone()).expect("ids are unique: source and number");
-                place.needs = place.needs | entry.needs;
+                if entry.is_settled() {
+                    place.settled.push(entry.policy.id().clone());
+                } else {
+                    place.set.add(entry.policy.clone()).expect("ids are unique: source and number");
+                    place.needs = place.needs | entry.needs;
+                }
             }
             index.entries.insert(entry.policy.id().clone(), entry);
         }

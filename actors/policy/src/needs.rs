@@ -17,16 +17,29 @@ pub(crate) struct Needs {
     pub(crate) attributes: bool,
 }
 
+/// What a policy reads, and whether it has any condition at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reads {
+    pub(crate) needs: Needs,
+    pub(crate) unconditional: bool,
+}
+
+impl Reads {
+    /// Returns what the policy reads; everything when that is not plain to see.
+    pub(crate) fn of(policy: &Policy) -> Self {
+        let json = policy.to_json().ok();
+        // Scopes compare entities and their ancestors, which are always there.
+        let Some(conditions) = json.as_ref().and_then(|json| json.get("conditions")) else {
+            return Self { needs: Needs::ALL, unconditional: false };
+        };
+        let unconditional = conditions.as_array().is_some_and(Vec::is_empty);
+        Self { needs: Needs::of_expression(conditions), unconditional }
+    }
+}
+
 impl Needs {
     /// Everything.
     pub(crate) const ALL: Self = Self { now: true, source_ip: true, arguments: true, attributes: true };
-
-    /// Returns what the policy reads; everything when that is not plain to see.
-    pub(crate) fn of(policy: &Policy) -> Self {
-        let Ok(json) = policy.to_json() else { return Self::ALL };
-        // Scopes compare entities and their ancestors, which are always there.
-        json.get("conditions").map_or(Self::ALL, Self::of_expression)
-    }
 
     /// Reads Cedar's JSON policy format. Source: <https://docs.cedarpolicy.com/policies/json-format.html>.
     fn of_expression(expression: &Value) -> Self {
@@ -86,7 +99,20 @@ mod tests {
     fn needs(condition: &str) -> Needs {
         let text =
             format!("forbid(principal in AESP::Role::\"x\", action, resource) when {{ {condition} }};");
-        Needs::of(&text.parse().expect(condition))
+        Reads::of(&text.parse().expect(condition)).needs
+    }
+
+    #[test]
+    fn a_condition_is_one_even_if_it_reads_nothing() {
+        let reads = |text: &str| Reads::of(&text.parse().expect(text));
+        let bare = reads("permit(principal, action, resource);");
+        assert_eq!(bare, Reads { needs: Needs::default(), unconditional: true });
+        for text in [
+            "permit(principal, action, resource) when { true };",
+            "permit(principal, action, resource) unless { false };",
+        ] {
+            assert_eq!(reads(text), Reads { needs: Needs::default(), unconditional: false }, "{text}");
+        }
     }
 
     #[test]

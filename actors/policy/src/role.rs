@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Error,
     index::Entry,
-    needs::Needs,
+    needs::{Needs, Reads},
     schema::{ActionIndex, Target, Vocabulary, uid, vocabulary},
 };
 
@@ -154,8 +154,10 @@ impl Role {
                 let text = permit(&role, &actions, &extent, names);
                 let policy = Policy::parse(Some(id), text).map_err(|e| Error::Invalid(e.to_string()))?;
                 // The only condition that a grant may have compares the session's owner.
-                let needs = Needs { attributes: extent == Extent::OwnSessions, ..Needs::default() };
-                entries.push(Entry::reading(needs, policy, source.clone()));
+                let conditional = extent == Extent::OwnSessions;
+                let needs = Needs { attributes: conditional, ..Needs::default() };
+                let reads = Reads { needs, unconditional: !conditional };
+                entries.push(Entry::reading(reads, policy, source.clone()));
             }
         }
         Ok(entries)
