@@ -87,14 +87,48 @@ impl Transaction {
     /// [`Error::TooLarge`] if its JSON has more than about 9.9 MB, [`Error::KeyDestroyed`], [`Error::Encoding`], or that of
     /// [`set_raw`](Self::set_raw).
     pub async fn put<R: Row>(&self, tenant: TenantId, key: &R::Key, row: &R) -> Result<(), Error> {
+        self.put_at(key::typed(tenant, R::KIND, key)?, tenant, row).await
+    }
+
+    /// Does as [`put`](Self::put) where no row is or one that fits a value, which the caller knows without reading it: then there
+    /// are no chunks to remove.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub async fn put_over_whole<R: Row>(&self, tenant: TenantId, key: &R::Key, row: &R) -> Result<(), Error> {
         let key = key::typed(tenant, R::KIND, key)?;
+        self.state().whole.insert(key.clone());
+        self.put_at(key, tenant, row).await
+    }
+
+    async fn put_at<R: Row>(&self, key: Vec<u8>, tenant: TenantId, row: &R) -> Result<(), Error> {
+        let value = self.value_of(&key, tenant, row).await?;
+        self.write_row(key, value)
+    }
+
+    /// Returns the key and the value that [`put`](Self::put) would write of a row that fits a value, and writes nothing.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] if it does not fit, else as [`put`](Self::put).
+    pub async fn written_row<R: Row>(
+        &self,
+        tenant: TenantId,
+        key: &R::Key,
+        row: &R,
+    ) -> Result<(Vec<u8>, Vec<u8>), Error> {
+        let key = key::typed(tenant, R::KIND, key)?;
+        let value = self.value_of(&key, tenant, row).await?;
+        limits::check("value", value.len(), MAX_VALUE_BYTES)?;
+        Ok((key, value))
+    }
+
+    async fn value_of<R: Row>(&self, key: &[u8], tenant: TenantId, row: &R) -> Result<Vec<u8>, Error> {
         let json = serde_json::to_vec(row).map_err(|error| Error::Encoding(Arc::new(error)))?;
         limits::check("row", json.len(), MAX_ROW_BYTES)?;
-        let value = match self.keys_of::<R>(tenant).await? {
-            Some(keys) => keys.seal_row(&key, &json)?,
-            None => [&[PLAIN], json.as_slice()].concat(),
-        };
-        self.write_row(key, value)
+        match self.keys_of::<R>(tenant).await? {
+            Some(keys) => keys.seal_row(key, &json),
+            None => Ok([&[PLAIN], json.as_slice()].concat()),
+        }
     }
 
     /// Removes a row, if it is there.
