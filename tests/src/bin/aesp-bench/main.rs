@@ -22,7 +22,13 @@ struct Arguments {
     /// How long each measurement takes.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-    /// A tenth of everything: to see that it works.
+    /// How often the two sides are measured, in turn: a machine's speed varies with its neighbours.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Measure the two sides and nothing else.
+    #[arg(long)]
+    compare: bool,
+    /// A tenth of everything, once: to see that it works.
     #[arg(long)]
     quick: bool,
     /// The folder for bench.json.
@@ -63,15 +69,22 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let scale = if arguments.quick { 10 } else { 1 };
     let mut report = Report::default();
 
-    report::say("bare relay");
+    let rounds = if arguments.quick { 1 } else { arguments.rounds.max(1) };
     let governed = governed::Governed::start().await?;
     let relay = rival::Relay::start(governed.host()).await?;
-    let relayed = side::measure(relay.side()?, length).await?;
-    drop(relay);
-    report::say("governed path");
-    let checked = side::measure(governed.side()?, length).await?;
-    report.compare(&relayed, &checked);
-    drop(governed);
+    for round in 1..=rounds {
+        report::say(&format!("bare relay, round {round} of {rounds}"));
+        let relayed = side::measure(relay.side()?, length).await?;
+        report::say("governed path");
+        let checked = side::measure(governed.side()?, length).await?;
+        report.compare(relayed, checked);
+    }
+    drop((relay, governed));
+    if arguments.compare {
+        report.write(&arguments.out)?;
+        report.show(&arguments.out);
+        return Ok(());
+    }
 
     report::say("many calls in flight");
     // The first asks for more calls a second than two cores make, the second for a third of that.

@@ -9,13 +9,14 @@ use serde::Serialize;
 use crate::{
     cluster::Cluster,
     many::{ManyCalls, ManyRuntimes, ManySessions},
-    side::Row,
+    side::{IN_FLIGHT, Row},
 };
 
 /// Everything that was measured.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Report {
     comparison: Vec<Row>,
+    /// One a round and number of calls in flight.
     ratios: Vec<Ratio>,
     many_calls: Vec<ManyCalls>,
     many_runtimes: Option<ManyRuntimes>,
@@ -39,9 +40,8 @@ pub(crate) fn say(line: &str) {
 }
 
 impl Report {
-    pub(crate) fn compare(&mut self, relay: &[Row], governed: &[Row]) {
-        for (bare, full) in relay.iter().zip(governed) {
-            self.comparison.extend([bare.clone(), full.clone()]);
+    pub(crate) fn compare(&mut self, relay: Vec<Row>, governed: Vec<Row>) {
+        for (bare, full) in relay.into_iter().zip(governed) {
             self.ratios.push(Ratio {
                 in_flight: bare.in_flight,
                 throughput: full.calls_per_second / bare.calls_per_second,
@@ -49,6 +49,7 @@ impl Report {
                 p99: full.p99_us as f64 / bare.p99_us as f64,
                 host_cpu: full.host_cpu_us_per_call / bare.host_cpu_us_per_call.max(0.001),
             });
+            self.comparison.extend([bare, full]);
         }
     }
 
@@ -90,11 +91,20 @@ impl Report {
                 row.failed,
             ));
         }
-        say("\nin flight  governed/relay: calls/s       p50       p99  host CPU");
-        for ratio in &self.ratios {
+        say(
+            "\nin flight  governed/relay, median (least–most): calls/s          p50                p99           host CPU",
+        );
+        for in_flight in IN_FLIGHT {
+            let of = |value: fn(&Ratio) -> f64| {
+                let rounds = self.ratios.iter().filter(|ratio| ratio.in_flight == in_flight).map(value);
+                spread(rounds.collect())
+            };
             say(&format!(
-                "{:>9}  {:>23.2} {:>9.2} {:>9.2} {:>9.2}",
-                ratio.in_flight, ratio.throughput, ratio.p50, ratio.p99, ratio.host_cpu
+                "{in_flight:>9}  {:>39} {:>18} {:>18} {:>18}",
+                of(|ratio| ratio.throughput),
+                of(|ratio| ratio.p50),
+                of(|ratio| ratio.p99),
+                of(|ratio| ratio.host_cpu)
             ));
         }
         for seen in &self.many_calls {
@@ -126,6 +136,16 @@ impl Report {
             show_cluster(seen);
         }
         say(&format!("written to {}", folder.join("bench.json").display()));
+    }
+}
+
+/// Returns the median of the values, and how far they lie apart.
+fn spread(mut values: Vec<f64>) -> String {
+    values.sort_by(f64::total_cmp);
+    match values.as_slice() {
+        [] => "not measured".to_owned(),
+        [one] => format!("{one:.2}"),
+        [least, .., most] => format!("{:.2} ({least:.2}–{most:.2})", values[values.len() / 2]),
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::load;
 
 /// How many calls are under way at once in the comparison.
-const IN_FLIGHT: [usize; 3] = [1, 64, 1_024];
+pub(crate) const IN_FLIGHT: [usize; 3] = [1, 64, 1_024];
 
 /// One side of the comparison: sessions to call in, and the process whose time is counted.
 pub(crate) struct Side {
