@@ -4,7 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that can not go on fails")]
 #![expect(clippy::print_stdout, reason = "seeds are printed")]
 
+mod azure;
 mod bad_input;
+mod everything;
 mod fixture;
 mod journal;
 mod model;

@@ -8,15 +8,17 @@ use std::{
     time::Duration,
 };
 
-use aesp_backup::{Archive, Credentials, Error, Point, Retention, Shipper, Target};
-use aesp_proto::Timestamp;
+use aesp_backup::{Archive, Credentials, Error, Point, Target};
 use object_store::{
     aws::{AwsAuthorizer, AwsCredential},
     client::{HttpClient, HttpRequest, HttpResponse},
 };
 use tempfile::TempDir;
 
-use crate::fixture::{Fixture, LIMIT_BYTES, back_up, cluster, restored, rows};
+use crate::{
+    everything,
+    fixture::{Fixture, LIMIT_BYTES, back_up, cluster, restored, rows},
+};
 
 /// A server of the test's own.
 struct Seaweed {
@@ -123,27 +125,8 @@ fn free_ports<const N: usize>() -> [u16; N] {
 async fn an_archive_on_s3_gives_everything_back() {
     let Some(server) = Seaweed::start().await else { return };
     let fixture = Fixture::new().await;
-    let target = server.target("a/b", SECRET);
-    let archive = Archive::open(&target, &cluster(), fixture.key()).await.unwrap();
-    let writer = archive.claim(&fixture.engine, LIMIT_BYTES).await.unwrap();
-    for n in 0..20_u8 {
-        fixture.set(&n.to_string(), &[n; 100]).await;
-    }
-    let info = back_up(&writer).await;
-    fixture.set("after", b"the snapshot").await;
-    Shipper::new(writer.clone()).step().await.unwrap();
-    archive.verify(info.id, &mut |_| {}).await.unwrap();
-    assert_eq!(restored(&archive, Point::Latest).await.unwrap().0, rows(&fixture.engine).await);
-    // Whoever takes over fences the other, on S3 as in a folder.
-    archive.claim(&fixture.engine, LIMIT_BYTES).await.unwrap();
-    assert!(matches!(Shipper::new(writer).step().await, Err(Error::Fenced { .. })));
-    let next = archive.claim(&fixture.engine, LIMIT_BYTES).await.unwrap();
-    let newest = back_up(&next).await;
-    let policy = Retention { keep: Duration::ZERO, least_snapshots: 1 };
-    assert_eq!(archive.retain(&policy, Timestamp(i64::MAX)).await.unwrap().snapshots, 1);
-    archive.verify(newest.id, &mut |_| {}).await.unwrap();
-    let wrong = Archive::open(&server.target("a/b", "not the secret"), &cluster(), fixture.key()).await;
-    assert!(matches!(wrong, Err(Error::Refused(_))), "{wrong:?}");
+    everything::comes_back(&fixture, &server.target("a/b", SECRET)).await;
+    everything::is_refused(&fixture, &server.target("a/b", "not the secret")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
