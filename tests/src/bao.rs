@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
@@ -131,6 +132,28 @@ impl Bao {
             timeout(DEADLINE, server.kill()).await.context("it does not end")??;
         }
         Ok(())
+    }
+
+    /// Stops its process where it is: connections stay open, and nothing is answered.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn thaw(&self) -> anyhow::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let id = self.server.as_ref().and_then(Child::id).context("it does not run")?;
+        let id = Pid::from_raw(i32::try_from(id)?).context("it has no process")?;
+        Ok(kill_process(id, signal)?)
     }
 
     /// Starts it again on its data, sealed.

@@ -4,8 +4,8 @@ use std::{fs, path::Path, time::Duration};
 
 use aesp_sdk::{Credentials, Error, ErrorCode, Session, v1};
 use aesp_tests::{
-    Bao, Contract, DEADLINE, HOUR, Host, HostOptions, Worker, World, bao, command::json_of, peers, scrape,
-    soon, until,
+    Bao, Contract, DEADLINE, HOUR, Host, HostOptions, Trio, Worker, World, bao, command::json_of, peers,
+    scrape, soon, until,
 };
 use anyhow::ensure;
 use serde_json::{Value, json};
@@ -96,18 +96,7 @@ async fn keys_are_rotated_while_calls_run_and_none_fails() {
     for version in [2, 3] {
         let rotated = key(&world.host, &["rotate", "--tenant", "acme"]).await.unwrap();
         assert_eq!(rotated["version"], version);
-        until("the rotation is over", async || {
-            let status = kept.status(&["--tenant", "acme"]).await;
-            let tenant = &status["tenant"];
-            ensure!(status["rotations"].as_array().is_none_or(Vec::is_empty), "{status}");
-            ensure!(
-                tenant["data_version"] == version && tenant["oldest_data_version"] == version,
-                "{status}"
-            );
-            Ok(())
-        })
-        .await
-        .unwrap();
+        rotated_to(&world.host, version).await;
     }
     let resealed = scrape(&world.host, "aesp_keys_resealed_rows_total").await.unwrap();
     assert!(resealed > 5.0, "{resealed} rows");
@@ -140,39 +129,112 @@ fn stands_in(folder: &Path, text: &str) -> bool {
 }
 
 #[tokio::test]
-async fn without_the_key_manager_calls_go_on_for_the_life_of_the_keys_and_then_fail_closed() {
-    let Some(mut kept) = Kept::new().await else { return };
-    let _worker = kept.world.echo().await.unwrap();
-    let session = kept.world.session().await.unwrap();
-    echo(&session, "before").await.unwrap();
-    kept.bao.kill().await.unwrap();
-    let away = Instant::now();
-    // The keys were given at most so long before: half a life is certain.
-    while away.elapsed() < LIFE / 2 - Duration::from_secs(1) {
-        echo(&session, "cached").await.unwrap();
-        sleep(Duration::from_millis(100)).await;
+async fn a_rotation_goes_on_without_the_node_that_did_it() {
+    let mut trio = Trio::new().await.unwrap();
+    let _workers = trio.workers(|runtime| runtime.tool("echo", async |_, args| Ok(args))).await.unwrap();
+    let session = trio.session(0).await.unwrap();
+    for n in 0..50 {
+        let call = session.call("echo", json!({ "text": "kept" })).with_invocation_id(format!("kept-{n}"));
+        call.send().await.unwrap();
     }
-    let refused = loop {
-        let asked = away.elapsed();
-        match echo(&session, "late").await {
-            Ok(_) => assert!(asked < LIFE, "answered {asked:?} after the key manager was gone"),
-            Err(error) => break error,
+    let rotated = key(&trio.nodes[0], &["rotate", "--tenant", "acme"]).await.unwrap();
+    assert_eq!(rotated["version"], 2);
+    rotated_to(&trio.nodes[0], 2).await;
+    // Who has done it is the tenant's home, and would do the next one.
+    let mut home = None;
+    for (place, node) in trio.nodes.iter().enumerate() {
+        if scrape(node, "aesp_keys_resealed_rows_total").await.unwrap() > 0.0 {
+            home = Some(place);
         }
-    };
-    assert_eq!(refused.code(), ErrorCode::ServiceUnavailable, "{refused:?}");
-    let readyz = soon("readiness", probe(&kept.world.host)).await.unwrap();
-    assert!(readyz.contains("keys: the key provider is away"), "{readyz}");
-    assert_eq!(scrape(&kept.world.host, "aesp_keys_provider_up").await.unwrap(), 0.0);
+    }
+    let mut home = trio.nodes.remove(home.expect("somebody has done it"));
+    let mut before = 0.0;
+    for node in &trio.nodes {
+        before += scrape(node, "aesp_keys_resealed_rows_total").await.unwrap();
+    }
+    assert_eq!(before, 0.0);
+    let rotated = key(&trio.nodes[0], &["rotate", "--tenant", "acme"]).await.unwrap();
+    home.process().kill().await.unwrap();
+    assert_eq!(rotated["version"], 3);
+    rotated_to(&trio.nodes[0], 3).await;
+    let mut after = 0.0;
+    for node in &trio.nodes {
+        after += scrape(node, "aesp_keys_resealed_rows_total").await.unwrap();
+    }
+    assert!(after > 50.0, "{after} rows by those that are left");
+    let session = trio.agent.client(&trio.nodes[1]).unwrap().resume(session.id()).await.unwrap();
+    for n in 0..50 {
+        let known = soon("an outcome", session.invocation(&format!("kept-{n}"))).await.unwrap().unwrap();
+        assert_eq!(known.status(), v1::InvocationStatus::InvocationSucceeded);
+    }
+}
 
-    kept.bao.restart().await.unwrap();
-    until("calls are answered again", async || Ok(echo(&session, "back").await.map(drop)?)).await.unwrap();
-    until("the node is ready", async || {
-        let readyz = probe(&kept.world.host).await;
-        ensure!(readyz.starts_with("ready"), "{readyz}");
+/// Waits until all rows of `acme` are sealed under this data key.
+async fn rotated_to(host: &Host, version: u32) {
+    until("the rotation is over", async || {
+        let status = key(host, &["status", "--tenant", "acme"]).await?;
+        let tenant = &status["tenant"];
+        ensure!(status["rotations"].as_array().is_none_or(Vec::is_empty), "{status}");
+        ensure!(tenant["data_version"] == version && tenant["oldest_data_version"] == version, "{status}");
         Ok(())
     })
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn without_the_key_manager_calls_go_on_for_the_life_of_the_keys_and_then_fail_closed() {
+    let Some(mut kept) = Kept::new().await else { return };
+    kept.goes_away(async |bao| bao.kill().await, async |bao| bao.restart().await).await;
+}
+
+#[tokio::test]
+async fn a_key_manager_that_hangs_is_as_one_that_is_away() {
+    let Some(mut kept) = Kept::new().await else { return };
+    kept.goes_away(async |bao| bao.freeze(), async |bao| bao.thaw()).await;
+}
+
+impl Kept {
+    /// Takes the key manager away while calls run, and brings it back.
+    async fn goes_away(
+        &mut self,
+        go: impl AsyncFnOnce(&mut Bao) -> anyhow::Result<()>,
+        come_back: impl AsyncFnOnce(&mut Bao) -> anyhow::Result<()>,
+    ) {
+        let _worker = self.world.echo().await.unwrap();
+        let session = self.world.session().await.unwrap();
+        echo(&session, "before").await.unwrap();
+        go(&mut self.bao).await.unwrap();
+        let away = Instant::now();
+        // The keys were given at most so long before: half a life is certain.
+        while away.elapsed() < LIFE / 2 - Duration::from_secs(1) {
+            soon("a call with keys in memory", echo(&session, "cached")).await.unwrap().unwrap();
+            sleep(Duration::from_millis(100)).await;
+        }
+        let refused = loop {
+            let asked = away.elapsed();
+            match soon("an answer or a refusal", echo(&session, "late")).await.unwrap() {
+                Ok(_) => assert!(asked < LIFE, "answered {asked:?} after the key manager was gone"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(refused.code(), ErrorCode::ServiceUnavailable, "{refused:?}");
+        let readyz = soon("readiness", probe(&self.world.host)).await.unwrap();
+        assert!(readyz.contains("keys: the key provider is away"), "{readyz}");
+        assert_eq!(scrape(&self.world.host, "aesp_keys_provider_up").await.unwrap(), 0.0);
+
+        come_back(&mut self.bao).await.unwrap();
+        until("calls are answered again", async || Ok(echo(&session, "back").await.map(drop)?))
+            .await
+            .unwrap();
+        until("the node is ready", async || {
+            let readyz = probe(&self.world.host).await;
+            ensure!(readyz.starts_with("ready"), "{readyz}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
 }
 
 async fn probe(host: &Host) -> String {
