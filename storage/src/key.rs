@@ -126,6 +126,8 @@ kinds! {
     AUDIT_WRITER = 0x0072;
     /// A key that signs the audit log.
     AUDIT_KEY = 0x0073;
+    /// A key that signed, in another store, a part of a log that is here.
+    AUDIT_FOREIGN_KEY = 0x007F;
 }
 
 impl Kind {

@@ -97,10 +97,30 @@ impl NodeKey {
     }
 }
 
-/// Returns the public halves of every key that has signed logs in this store.
-pub(crate) async fn public_keys(tx: &Transaction) -> Result<Vec<PublicKey>, Error> {
-    let rows = rows(tx).await?;
-    rows.into_iter().map(|(_, row)| row.pair().map(|key| key.public())).collect()
+/// Returns the public halves of every key that has signed what is in the logs of this store.
+///
+/// # Errors
+/// The store's; [`Error::Key`] if a row is damaged.
+pub async fn public_keys(tx: &Transaction) -> Result<Vec<PublicKey>, Error> {
+    let own = rows(tx).await?.into_iter().map(|(_, row)| row.pair().map(|key| key.public()));
+    let mut keys = own.collect::<Result<Vec<_>, _>>()?;
+    let foreign = tx.scan::<ForeignKeyRow>(TenantId::PLATFORM, Scan::default()).await?;
+    for (_, row) in foreign {
+        keys.push(row.public()?);
+    }
+    Ok(keys)
+}
+
+/// Notes keys that signed, in another store, a log that was brought here.
+///
+/// # Errors
+/// The store's.
+pub async fn adopt_keys(tx: &Transaction, keys: &[PublicKey]) -> Result<(), Error> {
+    for key in keys {
+        let row = ForeignKeyRow { public_key: BASE64.encode(&key.0) };
+        tx.put(TenantId::PLATFORM, &key.id(), &row).await?;
+    }
+    Ok(())
 }
 
 async fn rows(tx: &Transaction) -> Result<Vec<(KeyId, KeyRow)>, Error> {
@@ -128,5 +148,24 @@ impl KeyRow {
 
 impl Row for KeyRow {
     const KIND: Kind = Kind::AUDIT_KEY;
+    type Key = KeyId;
+}
+
+/// A key whose private half never was here.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ForeignKeyRow {
+    public_key: String,
+}
+
+impl ForeignKeyRow {
+    fn public(&self) -> Result<PublicKey, Error> {
+        let bytes = BASE64.decode(self.public_key.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(PublicKey).ok_or(Error::Key("its row is damaged"))
+    }
+}
+
+impl Row for ForeignKeyRow {
+    const KIND: Kind = Kind::AUDIT_FOREIGN_KEY;
     type Key = KeyId;
 }

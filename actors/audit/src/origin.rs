@@ -10,7 +10,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use prost::Message;
 
 use crate::{
-    Error, Event, Options, Recorder, batch,
+    Duty, Error, Event, Options, Recorder, batch,
     rows::{self, Commit},
 };
 
@@ -42,12 +42,34 @@ pub async fn open_origins(
     entropy: &Entropy,
     origin: &Origin,
 ) -> Result<u64, Error> {
-    let options = Options { writers: 1, ..Options::default() };
-    let (recorder, duty) = Recorder::start(store.clone(), clock, entropy.clone(), options).await?;
+    let (recorder, duty) = start(store, clock, entropy).await?;
     let opened = open_all(store, &recorder, entropy, origin).await;
     drop(recorder);
     duty.stop().await?;
     opened
+}
+
+/// Does as [`open_origins`] for the log of one tenant; tells whether it was opened.
+///
+/// # Errors
+/// Those of [`open_origins`].
+pub async fn open_origin(
+    store: &Store,
+    clock: Arc<dyn Clock>,
+    entropy: &Entropy,
+    origin: &Origin,
+    tenant: TenantId,
+) -> Result<bool, Error> {
+    let (recorder, duty) = start(store, clock, entropy).await?;
+    let opened = open(store, &recorder, entropy, origin, tenant).await;
+    drop(recorder);
+    duty.stop().await?;
+    opened
+}
+
+async fn start(store: &Store, clock: Arc<dyn Clock>, entropy: &Entropy) -> Result<(Recorder, Duty), Error> {
+    let options = Options { writers: 1, ..Options::default() };
+    Recorder::start(store.clone(), clock, entropy.clone(), options).await
 }
 
 async fn open_all(

@@ -80,6 +80,42 @@ async fn insert(tx: &Transaction, new: NewTenant, now: Timestamp) -> Result<Tena
     Ok(row)
 }
 
+/// Returns what an export of one tenant says of it: its row as it would lie under its own keys, which go with it.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Deleted`], or the store's.
+pub async fn pack(tx: &Transaction, tenant: TenantId) -> Result<(Vec<u8>, Vec<u8>), Error> {
+    let row = get(tx, tenant).await?;
+    if row.status == Status::Deleted {
+        return Err(Error::Deleted);
+    }
+    Ok(tx.written_row(tenant, &tenant, &row).await?)
+}
+
+/// Takes a tenant in whose rows were imported, with the one that [`pack`] made; under another name if one is given.
+///
+/// # Errors
+/// [`Error::NotFound`] if there is no such row; [`Error::NameTaken`], [`Error::InvalidName`], or the store's.
+pub async fn unpack(tx: &Transaction, tenant: TenantId, name: Option<&str>) -> Result<TenantRow, Error> {
+    let mut row = tx.get::<TenantRow>(tenant, &tenant).await?.ok_or(Error::NotFound)?;
+    if let Some(name) = name {
+        if !is_name(name) {
+            return Err(Error::InvalidName);
+        }
+        name.clone_into(&mut row.name);
+    }
+    let name = tx.blind(PLATFORM, Kind::TENANT_NAME, &row.name).await?;
+    if tx.get::<NameRow>(PLATFORM, &name).await?.is_some()
+        || tx.get::<TenantRow>(PLATFORM, &tenant).await?.is_some()
+    {
+        return Err(Error::NameTaken);
+    }
+    tx.delete::<TenantRow>(tenant, &tenant).await?;
+    tx.put(PLATFORM, &name, &NameRow { tenant }).await?;
+    tx.put(PLATFORM, &tenant, &row).await?;
+    Ok(row)
+}
+
 /// Returns a tenant, also a deleted one.
 ///
 /// # Errors

@@ -73,7 +73,8 @@ mod wire;
 mod wiring;
 
 pub use change::{
-    NewTenant, create, create_platform, delete, get, list, resolve, resume, suspend, update_quotas,
+    NewTenant, create, create_platform, delete, get, list, pack, resolve, resume, suspend, unpack,
+    update_quotas,
 };
 pub use config::Config;
 pub use config_store::{

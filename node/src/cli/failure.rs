@@ -134,6 +134,20 @@ impl From<aesp_backup::logical::Error> for Failure {
                 "configure that key, or export again with --for-key of this store's".into()
             }
             Export::NotEmpty => "name another store in store.path; a half import is removed first".into(),
+            Export::OneTenant(tenant) => format!("stop the nodes, and name it: --tenant {tenant}"),
+            Export::WholeStore => "leave --tenant out, and name an empty store in store.path".into(),
+            Export::TenantExists(_) => {
+                "a tenant's id stays given, also of one that was deleted: import into another cluster".into()
+            }
+            Export::Adopt(error) if error.code() == aesp_proto::ErrorCode::StateConflict => {
+                "give it another name: --rename".into()
+            }
+            Export::Rebirth(aesp_backup::rebirth::Error::Serving) => {
+                "stop all nodes of this store first".into()
+            }
+            Export::Rebirth(aesp_backup::rebirth::Error::Arriving { tenant }) => {
+                format!("aesp store import --tenant {tenant} -f the same file")
+            }
             Export::Changed => "stop the nodes, or export a store that aesp restore made".into(),
             Export::Rebirth(_) => "remove the store and import again".into(),
             _ => "copy the file again, or export again".into(),

@@ -4,6 +4,8 @@
 
 mod archive;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod info;
 pub mod logical;
 mod point;

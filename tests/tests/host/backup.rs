@@ -380,6 +380,60 @@ async fn a_store_that_is_exported_and_imported_goes_on_under_another_key() {
 }
 
 #[tokio::test]
+async fn one_tenant_moves_to_another_cluster_with_its_calls_and_its_log() {
+    let (mut old, mut new) = (World::new().await.unwrap(), World::new().await.unwrap());
+    let _worker = old.echo().await.unwrap();
+    let session = old.session().await.unwrap();
+    let answered = calls(&session, "before", 5).await;
+    let acme = old.acme.id().to_owned();
+    let (file, key) = (old.host.folder().join("acme.export"), new.host.folder().join("data/master.key"));
+    old.host.process().stop().await.unwrap();
+    let mut export = old.host.command();
+    export.args(["store", "export", "--tenant", "acme", "--for-key"]).arg(&key).arg("--file").arg(&file);
+    let exported = json_of(export).await.unwrap();
+    assert_eq!((&exported["tenant_id"], &exported["tenants"]), (&json!(acme), &json!(1)), "{exported}");
+    assert!(!fs::read(&file).unwrap().windows(4).any(|part| part == b"acme"), "its name is sealed");
+
+    let import = |host: &Host, more: &[&str]| {
+        let mut command = host.command();
+        command.args(["store", "import", "--tenant", &acme]).args(more);
+        command
+    };
+    let code = async |mut command: Command| {
+        command.arg("--file");
+        fails(command, &file).await["code"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(code(import(&new.host, &[])).await, "STATE_CONFLICT", "its node serves");
+    new.host.process().stop().await.unwrap();
+    let mut whole = new.host.command();
+    whole.args(["store", "import"]);
+    assert_eq!(code(whole).await, "STATE_CONFLICT", "it is no whole store");
+    assert_eq!(code(import(&new.host, &[])).await, "STATE_CONFLICT", "the name is taken there");
+    assert_eq!(code(import(&old.host, &[])).await, "CONFIGURATION_ERROR", "it is for another key");
+    let mut right = import(&new.host, &["--rename", "acme-two"]);
+    right.arg("--file").arg(&file);
+    json_of(right).await.unwrap();
+    assert_eq!(code(import(&new.host, &["--rename", "acme-three"])).await, "STATE_CONFLICT", "it is there");
+
+    new.host.restart().await.unwrap();
+    let session = old.agent.client(&new.host).unwrap().resume(session.id()).await.unwrap();
+    let known = session.invocation("before-4").await.unwrap();
+    assert_eq!(known.status(), v1::InvocationStatus::InvocationSucceeded);
+    let moved = old.acme.through(new.host.administrator().unwrap());
+    let log = moved.export().await.unwrap();
+    let file = new.host.folder().join("moved.jsonl");
+    fs::write(&file, &log).unwrap();
+    let mut verify = new.host.command();
+    verify.args(["audit", "verify"]).arg(&file);
+    json_of(verify).await.unwrap();
+    let log = String::from_utf8(log.to_vec()).unwrap();
+    assert!(answered.iter().all(|event| log.contains(event)));
+    assert!(log.contains("\"action\":\"store.restored\""));
+    let own = new.agent.client(&new.host).unwrap().session(Duration::from_secs(60)).await;
+    own.expect("who was there before is there");
+}
+
+#[tokio::test]
 async fn a_node_without_backups_says_so() {
     let world = World::new().await.unwrap();
     for arguments in

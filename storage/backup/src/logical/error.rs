@@ -1,4 +1,4 @@
-use aesp_proto::ErrorCode;
+use aesp_proto::{ErrorCode, TenantId};
 
 use crate::rebirth;
 
@@ -35,6 +35,18 @@ pub enum Error {
     /// Import into a new store.
     #[error("the store to import into is not empty")]
     NotEmpty,
+    /// Import it with `--tenant`, into a store that others live in.
+    #[error("this is the export of one tenant, {0}; it is imported into a store that is there")]
+    OneTenant(TenantId),
+    /// Import it as a whole, into an empty store.
+    #[error("this is the export of a whole store, not of one tenant")]
+    WholeStore,
+    /// The tenant is there, or was: its id and its name are never given again.
+    #[error("the store has the tenant {0} already")]
+    TenantExists(TenantId),
+    /// The imported tenant can't be taken in.
+    #[error(transparent)]
+    Adopt(aesp_proto::Error),
     /// Stop the nodes, then export again.
     #[error(
         "rows changed while they were exported, which takes longer than this engine keeps a snapshot (5 s); \
@@ -50,6 +62,9 @@ pub enum Error {
     /// The imported store can't begin its life.
     #[error(transparent)]
     Rebirth(#[from] rebirth::Error),
+    /// The tenant's audit log can't go on.
+    #[error("audit log")]
+    Audit(#[from] aesp_audit::Error),
 }
 
 impl Error {
@@ -61,10 +76,16 @@ impl Error {
                 ErrorCode::InvalidRequest
             }
             Self::OtherKey { .. } => ErrorCode::ConfigurationError,
-            Self::NotEmpty | Self::Changed => ErrorCode::StateConflict,
+            Self::NotEmpty
+            | Self::Changed
+            | Self::OneTenant(_)
+            | Self::WholeStore
+            | Self::TenantExists(_) => ErrorCode::StateConflict,
+            Self::Adopt(error) => error.code(),
             Self::File(_) => ErrorCode::ResourceUnavailable,
             Self::Store(error) => error.code(),
             Self::Rebirth(error) => error.code(),
+            Self::Audit(error) => error.code(),
         }
     }
 
@@ -74,6 +95,7 @@ impl Error {
         match self {
             Self::Store(error) | Self::OtherKey { source: error, .. } => error.is_retryable(),
             Self::Rebirth(error) => error.is_retryable(),
+            Self::Audit(error) => error.is_retryable(),
             Self::Changed => true,
             _ => false,
         }

@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 
 use super::{
     Error,
-    frame::{FRAME_BYTES, Frames, HEADER, MANIFEST, ROWS, put_row},
-    manifest::{Count, Header, Manifest},
+    frame::{FORMAT, FRAME_BYTES, Frames, HEADER, MANIFEST, ROWS, TENANT_FORMAT, put_row},
+    manifest::{Count, Header, Manifest, TenantHeader},
     read::Pass,
 };
 use crate::{ArchiveKey, ClusterId};
@@ -38,17 +38,35 @@ pub struct Exported {
     pub manifest: Manifest,
 }
 
-/// Writes every row of a store, as it was at one moment. `kept` is for how long the engine keeps a snapshot: nothing for lmdb,
-/// which keeps the space of what was overwritten meanwhile; below 5 s for FoundationDB, where more than one makes the export read
-/// everything twice and fail if something has changed.
+/// What is read.
+pub struct Source<'a> {
+    /// The store's engine.
+    pub engine: &'a Arc<dyn Engine>,
+    /// The cluster that it is the store of.
+    pub cluster: ClusterId,
+    /// For how long the engine keeps a snapshot: nothing for lmdb, which keeps the space of what was overwritten meanwhile; below
+    /// 5 s for FoundationDB, where more than one makes the export read everything twice and fail if something has changed.
+    pub kept: Option<Duration>,
+    /// One tenant's rows only.
+    pub tenant: Option<TenantSource>,
+}
+
+/// What an export of one tenant holds besides its rows.
+#[derive(Clone, Debug)]
+pub struct TenantSource {
+    /// What stands in the clear.
+    pub header: TenantHeader,
+    /// What the platform knows of it, as a row under the tenant's own keys: key and value.
+    pub packed: (Vec<u8>, Vec<u8>),
+}
+
+/// Writes every row of a store, or of one tenant, as it was at one moment.
 ///
 /// # Errors
 /// [`Error::Changed`]; the file's, the store's and the key providers'.
 pub async fn export(
-    engine: &Arc<dyn Engine>,
-    cluster: &ClusterId,
+    source: &Source<'_>,
     wrapping: &Wrapping,
-    kept: Option<Duration>,
     clock: &dyn Clock,
     out: &mut (dyn Write + Send),
     told: &mut (dyn FnMut(&Manifest) + Send),
@@ -61,17 +79,25 @@ pub async fn export(
         None => (&wrapping.source, wrapping.source_description.clone()),
     };
     let wrapped = target.wrap(mac_key.as_slice(), MAC_AAD).await?;
-    let mut pass = Pass::begin(engine, kept).await?;
+    let tenant = source.tenant.as_ref();
+    let mut pass = Pass::begin(source.engine, source.kept, tenant.map(|tenant| tenant.header.id)).await?;
     let header = Header {
-        cluster: cluster.0.clone(),
+        cluster: source.cluster.0.clone(),
         version: pass.version(),
         exported_at: clock.now(),
         key_provider: description,
+        tenant: tenant.map(|tenant| tenant.header.clone()),
         mac_key: HEXLOWER.encode(&wrapped),
     };
-    let mut frames = Frames::begin(out, &hmac::Key::new(hmac::HMAC_SHA256, mac_key.as_slice()))?;
+    let format = if tenant.is_some() { TENANT_FORMAT } else { FORMAT };
+    let mac_key = hmac::Key::new(hmac::HMAC_SHA256, mac_key.as_slice());
+    let mut frames = Frames::begin(out, &mac_key, format)?;
     frames.frame(HEADER, &json(&header)?)?;
     let (mut count, mut frame) = (Count::default(), Vec::new());
+    if let Some(TenantSource { packed: (key, value), .. }) = tenant {
+        count.add(key, value);
+        put_row(&mut frame, key, value);
+    }
     loop {
         let rows = pass.page().await?;
         for (key, value) in &rows {

@@ -6,8 +6,10 @@ use data_encoding::HEXLOWER;
 use super::Error;
 
 pub(super) const MAGIC: &[u8; 8] = b"aespxprt";
-/// The format that this release writes.
+/// The format of an export of everything.
 pub(super) const FORMAT: u16 = 1;
+/// That of an export of one tenant, and the newest that this release knows.
+pub(super) const TENANT_FORMAT: u16 = 2;
 
 pub(super) const HEADER: u8 = 1;
 pub(super) const ROWS: u8 = 2;
@@ -27,10 +29,10 @@ pub(super) struct Frames<'a> {
 }
 
 impl<'a> Frames<'a> {
-    pub(super) fn begin(out: &'a mut (dyn Write + Send), key: &hmac::Key) -> io::Result<Self> {
+    pub(super) fn begin(out: &'a mut (dyn Write + Send), key: &hmac::Key, format: u16) -> io::Result<Self> {
         let mut frames = Self { out, mac: hmac::Context::with_key(key) };
         frames.put(MAGIC)?;
-        frames.put(&FORMAT.to_be_bytes())?;
+        frames.put(&format.to_be_bytes())?;
         Ok(frames)
     }
 
@@ -75,8 +77,8 @@ impl<R: Read> Reader<R> {
         let mut format = [0; 2];
         reader.fill(&mut format)?;
         let found = u16::from_be_bytes(format);
-        if found > FORMAT {
-            return Err(Error::NewerFormat { found, known: FORMAT });
+        if found > TENANT_FORMAT {
+            return Err(Error::NewerFormat { found, known: TENANT_FORMAT });
         }
         reader.early = [&magic[..], &format[..]].concat();
         Ok(reader)

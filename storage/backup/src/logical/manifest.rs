@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use aesp_proto::Timestamp;
+use aesp_proto::{TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// What stands before the rows.
@@ -15,8 +15,23 @@ pub struct Header {
     pub exported_at: Timestamp,
     /// What unwraps the tenants' keys.
     pub key_provider: String,
+    /// Of an export of one tenant: which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantHeader>,
     /// The key of the HMAC, wrapped; hexadecimal.
     pub(super) mac_key: String,
+}
+
+/// What an export of one tenant says of it in the clear.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TenantHeader {
+    /// Which one.
+    pub id: TenantId,
+    /// The log epoch of the store that it comes from: its log goes on in a later one.
+    pub log_epoch: u32,
+    /// The public keys that verify its audit log; base 64.
+    pub audit_keys: Vec<String>,
 }
 
 /// What stands after them.

@@ -5,11 +5,12 @@
 //!
 //! ```text
 //! "aespxprt" | format (2) | frame*        frame: tag (1) | length (4) | payload
-//! 1 header    JSON: cluster, version, time, what wraps the keys, the wrapped key of the HMAC
+//! 1 header    JSON: cluster, version, time, what wraps the keys, the wrapped key of the HMAC; in format 2 the one tenant
 //! 2 rows      (key length (2) | key | value length (4) | value)*
 //! 3 manifest  JSON: counts, HMAC-SHA-256 of every byte before this frame
 //! ```
 
+mod arrive;
 mod error;
 mod export;
 mod frame;
@@ -19,9 +20,12 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::import::read_unchecked;
 pub use self::{
+    arrive::{Adopt, Arrived, import_tenant},
     error::Error,
-    export::{Exported, Wrapping, export},
+    export::{Exported, Source, TenantSource, Wrapping, export},
     import::{check, import},
-    manifest::{Header, Manifest},
+    manifest::{Header, Manifest, TenantHeader},
 };

@@ -12,6 +12,8 @@ use super::Error;
 const PAGE_ROWS: usize = 1_000;
 /// What is not exported: what only means something to nodes that live.
 const LEFT_OUT: [Kind; 3] = [Kind::REQUEST, Kind::NODE, Kind::DEAD_NODE];
+/// What is not exported of one tenant either: it is the nodes' of the cluster that it leaves, or nobody may use it elsewhere.
+const LEFT_BEHIND: [Kind; 2] = [Kind::CREDITS, Kind::REFRESH_FAMILY];
 
 /// Reads every row in order. An engine that keeps no snapshot for long is read in several; two passes that read the same then
 /// prove that all of it was so at the moment between them, because no value that was changed comes back (it has another nonce).
@@ -23,18 +25,31 @@ pub(super) struct Pass {
     kept: Option<Duration>,
     renewed: bool,
     next: Vec<u8>,
+    end: Vec<u8>,
+    /// The one whose rows are read; nothing for all.
+    tenant: Option<TenantId>,
     digest: digest::Context,
 }
 
 impl Pass {
-    pub(super) async fn begin(engine: &Arc<dyn Engine>, kept: Option<Duration>) -> Result<Self, Error> {
+    pub(super) async fn begin(
+        engine: &Arc<dyn Engine>,
+        kept: Option<Duration>,
+        tenant: Option<TenantId>,
+    ) -> Result<Self, Error> {
+        let range = match tenant {
+            Some(tenant) => Range::prefix(tenant.as_bytes()),
+            None => Range::new([0], Range::prefix(&[u8::MAX]).end),
+        };
         Ok(Self {
             snapshot: engine.snapshot().await?,
             engine: Arc::clone(engine),
             opened: Instant::now(),
             kept,
             renewed: false,
-            next: Vec::new(),
+            next: range.start,
+            end: range.end,
+            tenant,
             digest: digest::Context::new(&digest::SHA256),
         })
     }
@@ -46,18 +61,14 @@ impl Pass {
             self.opened = Instant::now();
             self.renewed = true;
         }
-        let end = Range::prefix(&[u8::MAX]).end;
         let mut rows = Vec::new();
         // A page may be left out as a whole.
         while rows.is_empty() {
-            let mut start = self.next.clone();
-            if start.is_empty() {
-                start.push(0);
-            }
-            let read = self.snapshot.range(&Range::new(start, end.as_slice()).limit(PAGE_ROWS)).await?;
+            let rest = Range::new(self.next.as_slice(), self.end.as_slice());
+            let read = self.snapshot.range(&rest.limit(PAGE_ROWS)).await?;
             let Some((last, _)) = read.last() else { break };
             self.next = [last.as_ref(), &[0]].concat();
-            rows = read.into_iter().filter(|(key, _)| wanted(key)).collect();
+            rows = read.into_iter().filter(|(key, _)| self.wants(key)).collect();
         }
         for (key, value) in &rows {
             self.digest.update(&(key.len() as u64).to_be_bytes());
@@ -72,12 +83,18 @@ impl Pass {
         self.snapshot.version()
     }
 
+    fn wants(&self, key: &[u8]) -> bool {
+        let is = |left: &Kind| key.get(16..18) == Some(&left.to_bytes()[..]);
+        let left_behind = self.tenant.is_some() && LEFT_BEHIND.iter().any(is);
+        !left_behind && !LEFT_OUT.iter().any(is) && key != life_key()
+    }
+
     /// Makes sure that what was read stood in the store at one moment.
     pub(super) async fn confirm(self) -> Result<(), Error> {
         if !self.renewed {
             return Ok(());
         }
-        let mut again = Self::begin(&self.engine, self.kept).await?;
+        let mut again = Self::begin(&self.engine, self.kept, self.tenant).await?;
         while !again.page().await?.is_empty() {}
         let same = self.digest.finish().as_ref() == again.digest.finish().as_ref();
         if same { Ok(()) } else { Err(Error::Changed) }
@@ -87,10 +104,4 @@ impl Pass {
 /// The row that says which life of the store this is: the imported one gets its own.
 pub(super) fn life_key() -> Vec<u8> {
     row_key(TenantId::PLATFORM, Kind::CLUSTER, &encode(&"life".to_owned()))
-}
-
-fn wanted(key: &[u8]) -> bool {
-    let kind = key.get(16..18);
-    let left_out = LEFT_OUT.iter().any(|left| kind == Some(&left.to_bytes()[..]));
-    !left_out && key != life_key()
 }

@@ -77,8 +77,8 @@ impl World {
             source_description: "file:a".into(),
         };
         let (mut out, clock) = (Vec::new(), ManualClock::new(Timestamp(1_800_000_000_000)));
-        let cluster = ClusterId("one".into());
-        let exported = export(engine, &cluster, &wrapping, kept, &clock, &mut out, &mut |_| {}).await?;
+        let source = Source { engine, cluster: ClusterId("one".into()), kept, tenant: None };
+        let exported = export(&source, &wrapping, &clock, &mut out, &mut |_| {}).await?;
         Ok((out, exported))
     }
 
@@ -165,7 +165,7 @@ async fn what_is_not_as_it_was_written_is_refused_before_anything_is_written() {
     let mut newer = file.clone();
     newer[9] = 9;
     let refused = import_into(&newer, &empty, &world.key).await;
-    assert!(matches!(refused, Err(Error::NewerFormat { found: 9, known: 1 })));
+    assert!(matches!(refused, Err(Error::NewerFormat { found: 9, known: 2 })));
     import_into(&file, &empty, &world.key).await.expect("nothing was written until now");
     assert!(matches!(import_into(&file, &empty, &world.key).await, Err(Error::NotEmpty)));
     on(&clear, &world.key).initialise().await.unwrap();

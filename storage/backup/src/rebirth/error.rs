@@ -1,4 +1,4 @@
-use aesp_proto::ErrorCode;
+use aesp_proto::{ErrorCode, TenantId};
 
 /// Why a store did not get its new life.
 #[derive(Debug, thiserror::Error)]
@@ -10,6 +10,12 @@ pub enum Error {
     /// Restore again, into another folder: this store is a half.
     #[error("the restore of this store was cut off; restore again into an empty folder")]
     Unfinished,
+    /// Import the tenant again from the same file; that completes it.
+    #[error("the import of tenant {tenant} into this store was cut off; import it again from the same file")]
+    Arriving {
+        /// Which one.
+        tenant: TenantId,
+    },
     /// The store failed.
     #[error("store")]
     Store(#[from] aesp_storage::Error),
@@ -23,7 +29,7 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::Serving | Self::Unfinished => ErrorCode::StateConflict,
+            Self::Serving | Self::Unfinished | Self::Arriving { .. } => ErrorCode::StateConflict,
             Self::Store(error) => error.code(),
             Self::Audit(error) => error.code(),
         }
@@ -33,7 +39,7 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Serving | Self::Unfinished => false,
+            Self::Serving | Self::Unfinished | Self::Arriving { .. } => false,
             Self::Store(error) => error.is_retryable(),
             Self::Audit(error) => error.is_retryable(),
         }

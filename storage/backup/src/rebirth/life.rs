@@ -14,7 +14,7 @@ pub(super) struct Life {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Stage {
+pub(crate) enum Stage {
     Begun,
     Done,
 }
@@ -26,6 +26,40 @@ impl Row for Life {
 }
 
 const NAME: &str = "life";
+
+/// A tenant that is being imported into a store that others live in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Arrival {
+    pub(crate) tenant: TenantId,
+    /// The HMAC of its export, which tells it from others.
+    pub(crate) export: String,
+    /// Done once the tenant is known to the platform; its log has to be opened then.
+    pub(crate) stage: Stage,
+    pub(crate) log_epoch: u32,
+}
+
+impl Row for Arrival {
+    const KIND: Kind = Kind::CLUSTER;
+    const SEALED: bool = false;
+    type Key = String;
+}
+
+const ARRIVAL: &str = "arrival";
+
+impl Arrival {
+    pub(crate) async fn load(tx: &Transaction) -> Result<Option<Self>, Error> {
+        tx.get(TenantId::PLATFORM, &ARRIVAL.to_owned()).await
+    }
+
+    pub(crate) async fn keep(&self, tx: &Transaction) -> Result<(), Error> {
+        tx.put(TenantId::PLATFORM, &ARRIVAL.to_owned(), self).await
+    }
+
+    /// Lets nodes start again.
+    pub(crate) async fn done(tx: &Transaction) -> Result<(), Error> {
+        tx.delete::<Self>(TenantId::PLATFORM, &ARRIVAL.to_owned()).await
+    }
+}
 
 impl Life {
     pub(super) async fn load(tx: &Transaction) -> Result<Option<Self>, Error> {

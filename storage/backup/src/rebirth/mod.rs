@@ -14,11 +14,12 @@ use aesp_storage::{Kind, Range, Store, Transaction, row_key};
 use tokio::time::sleep;
 
 pub use self::error::Error;
-use self::life::{Life, Stage};
+use self::life::Life;
+pub(crate) use self::life::{Arrival, Stage};
 
 /// More than anybody can have counted in what is lost after the restored point: revisions, changes of rights, epochs of shards,
 /// nodes. So nobody has to know what was.
-const GAP: u64 = 1 << 32;
+pub(crate) const GAP: u64 = 1 << 32;
 /// Tenants that are changed in one transaction.
 const TENANTS_AT_ONCE: usize = 256;
 
@@ -96,15 +97,27 @@ pub async fn rebirth(
     Ok(reborn)
 }
 
-/// Makes sure that no rebirth of the store was cut off.
+/// Makes sure that no rebirth of the store, nor the import of a tenant, was cut off.
 ///
 /// # Errors
-/// [`Error::Unfinished`] if one was; the store's.
+/// [`Error::Unfinished`] or [`Error::Arriving`] if one was; the store's.
 pub async fn check(store: &Store) -> Result<(), Error> {
-    match store.run(|tx| Box::pin(Life::load(tx))).await? {
-        Some(Life { stage: Stage::Begun, .. }) => Err(Error::Unfinished),
-        _ => Ok(()),
+    store.run(|tx| Box::pin(check_in(tx))).await
+}
+
+pub(crate) async fn check_in(tx: &Transaction) -> Result<(), Error> {
+    if let Some(Life { stage: Stage::Begun, .. }) = Life::load(tx).await? {
+        return Err(Error::Unfinished);
     }
+    match Arrival::load(tx).await? {
+        Some(Arrival { tenant, .. }) => Err(Error::Arriving { tenant }),
+        None => Ok(()),
+    }
+}
+
+/// Makes sure that no node lives on the store: none of their rows changes for so long.
+pub(crate) async fn quiet(store: &Store, patience: Duration) -> Result<(), Error> {
+    watch(store, patience).await.map(|_| ())
 }
 
 /// Keeps nodes away from a store that is being filled, until its [`rebirth`].
