@@ -10,6 +10,7 @@ pub mod config;
 mod directory;
 mod duties;
 mod end;
+mod followers;
 mod forward;
 mod guard;
 mod host;
@@ -24,6 +25,7 @@ mod services;
 mod shutdown;
 #[cfg(test)]
 mod testing;
+mod tiles;
 pub mod tls;
 pub mod wiring;
 

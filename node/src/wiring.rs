@@ -29,11 +29,13 @@ use crate::{
     directory::{RuntimeQuota, ViewDirectory},
     duties,
     end::End,
+    followers,
     forward::{self, Forward, Owner},
     guard::Guard,
     joining::Door,
     keys,
     services::{self, Context},
+    tiles,
 };
 
 /// How long a starting node waits until it owns something, or the cluster has nothing for it.
@@ -186,6 +188,7 @@ pub(crate) async fn assemble(
     };
     let closing = CancellationToken::new();
     duties::start(&context, closing.clone());
+    followers::start(&context, &registry, closing.clone()).await?;
     backup::start(&context, closing.clone());
     let watch = keys::Watch::start(context.store.clone(), key_metrics.clone(), closing.clone());
     context.duty.start(context.clone(), watch.clone(), key_metrics, closing.clone());
@@ -193,7 +196,9 @@ pub(crate) async fn assemble(
     let counters = forward::Metrics::register(&registry)?;
     let forward = Forward::new(context.clone(), counters.clone(), message_bytes);
     let routes = services::routes(&context, message_bytes);
-    let guarded = routes.into_axum_router().layer(Guard::new(&context, forward.clone()));
+    let guard = Guard::new(&context, forward.clone());
+    let tiles = tiles::router(context.clone(), guard.clone());
+    let guarded = routes.into_axum_router().layer(guard);
 
     let membership = match member {
         None => None,
@@ -228,6 +233,7 @@ pub(crate) async fn assemble(
     let top = root.clone();
     let host = Host {
         routes: guarded.into(),
+        https: tiles,
         jwks: Arc::new(move || tokens.jwks()),
         ready,
         registry,

@@ -1,3 +1,4 @@
+use aesp_merkle::sha256;
 use aesp_proto::TenantId;
 use aesp_storage::{Kind, Row, Scan, Store, Transaction};
 use aws_lc_rs::{
@@ -8,7 +9,7 @@ use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::{Error, merkle::sha256};
+use crate::Error;
 
 /// Names a public key: the first 8 bytes of its SHA-256 hash.
 pub type KeyId = [u8; 8];
@@ -97,11 +98,11 @@ impl NodeKey {
     }
 }
 
-/// Returns the public halves of every key that has signed what is in the logs of this store.
+/// Returns the public halves of every key that has signed batches in the logs of this store.
 ///
 /// # Errors
 /// The store's; [`Error::Key`] if a row is damaged.
-pub async fn public_keys(tx: &Transaction) -> Result<Vec<PublicKey>, Error> {
+pub async fn batch_keys(tx: &Transaction) -> Result<Vec<PublicKey>, Error> {
     let own = rows(tx).await?.into_iter().map(|(_, row)| row.pair().map(|key| key.public()));
     let mut keys = own.collect::<Result<Vec<_>, _>>()?;
     let foreign = tx.scan::<ForeignKeyRow>(TenantId::PLATFORM, Scan::default()).await?;

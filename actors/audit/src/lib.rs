@@ -7,19 +7,23 @@
 mod append;
 mod batch;
 mod chain_check;
+pub mod checkpoints;
 mod cursor;
 mod error;
 mod event;
+pub mod events;
 mod export;
+pub mod feed;
 mod flush;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 #[cfg(test)]
 mod golden;
+
 mod key;
 mod leaf;
 mod line;
-mod merkle;
+mod log_key;
 mod metrics;
 mod origin;
 mod query;
@@ -28,20 +32,23 @@ mod queues;
 mod recorder;
 mod refused;
 mod rows;
+mod sealed_check;
 mod seek;
 mod unit;
 mod verify;
 mod view;
 mod writer;
 
+pub use aesp_merkle::Hash;
 pub use error::Error;
 pub use event::{Details, Event};
-pub use export::Export;
-pub use key::{KeyId, PublicKey, adopt_keys, public_keys};
-pub use merkle::Hash;
+pub use export::{Export, Seals};
+pub use key::{KeyId, PublicKey, adopt_keys, batch_keys};
+pub use log_key::{Handover, LogKey, handover_text, node_key_text};
 pub use metrics::Metrics;
 pub use origin::{Origin, open_origin, open_origins};
 pub use query::{Page, Query, query};
 pub use recorder::{Duty, Options, Recorder};
 pub use refused::Refused;
-pub use verify::{Broken, Report, verify};
+pub use sealed_check::{SealedLog, SealedLogs};
+pub use verify::{Broken, Report, Trust, verify, verify_with};

@@ -7,7 +7,14 @@ use std::{
 use aesp_proto::v1;
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{context::Context, failure::Failure, page::Page, progress, verify::Verify};
+use super::{
+    context::Context,
+    failure::Failure,
+    page::Page,
+    progress,
+    proof::{self, Consistency, LogKey, Prove, Trusted},
+    verify::Verify,
+};
 
 const COLUMNS: &[&str] =
     &["timestamp_ms", "event_type", "action", "outcome", "principal_id", "resource", "reason", "event_id"];
@@ -24,6 +31,20 @@ pub(crate) enum Audit {
     },
     /// Check an export offline: name the first event that was changed, removed, inserted or moved.
     Verify(Verify),
+    /// Show the newest signed checkpoint of the log.
+    Checkpoint {
+        #[command(flatten)]
+        trusted: Trusted,
+    },
+    /// Prove that an event is in the log.
+    Prove(Prove),
+    /// Prove that the log only grew.
+    Consistency(Consistency),
+    /// The keys that sign checkpoints.
+    Key {
+        #[command(subcommand)]
+        key: LogKey,
+    },
 }
 
 #[derive(Args, Debug)]
@@ -71,6 +92,10 @@ impl Audit {
             Self::Query(query) => query.run(ctx).await,
             Self::Export { file } => export(ctx, &file).await,
             Self::Verify(verify) => verify.run(ctx),
+            Self::Checkpoint { trusted } => proof::checkpoint(ctx, &trusted).await,
+            Self::Prove(prove) => prove.run(ctx).await,
+            Self::Consistency(consistency) => consistency.run(ctx).await,
+            Self::Key { key } => key.run(ctx).await,
         }
     }
 }

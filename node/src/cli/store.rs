@@ -162,7 +162,7 @@ async fn tenant_source(store: &aesp_storage::Store, named: &str) -> Result<logic
                 return Err(aesp_proto::Error::from(aesp_tenant::Error::NotFound));
             };
             let packed = aesp_tenant::pack(tx, id).await?;
-            let keys = aesp_audit::public_keys(tx).await?;
+            let keys = aesp_audit::batch_keys(tx).await?;
             let audit_keys = keys.iter().map(|key| BASE64.encode(&key.0)).collect();
             let header = logical::TenantHeader { id, log_epoch: tx.log_epoch().await?, audit_keys };
             Ok(logical::TenantSource { header, packed })

@@ -2,19 +2,28 @@ use std::pin::Pin;
 
 use aesp_audit::{Export, Query};
 use aesp_proto::{
-    Error, Timestamp,
+    Error, TenantId, Timestamp,
     v1::{
-        EventType, ExportAuditLogsRequest, ExportAuditLogsResponse, LogEventRequest, LogEventResponse,
-        Outcome, QueryEventsRequest, QueryEventsResponse, enterprise_audit_service_server,
+        ConsistencyProof, EventType, ExportAuditLogsRequest, ExportAuditLogsResponse, GetCheckpointRequest,
+        GetConsistencyProofRequest, GetInclusionProofRequest, GetLogKeysRequest, GetLogKeysResponse,
+        InclusionProof, LogCheckpoint, LogEventRequest, LogEventResponse, Outcome, QueryEventsRequest,
+        QueryEventsResponse, RotateLogKeyRequest, RotateLogKeyResponse, enterprise_audit_service_server,
     },
 };
+use aesp_transparency::{Log, LogKeys};
 use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
-use super::{Context, enter};
+use super::{Context, enter, proofs};
 
 /// The audit log, to be read and exported; and events of reporters outside the Host.
 pub(crate) struct Audit(pub(crate) Context);
+
+impl Audit {
+    fn log(&self, tenant: TenantId) -> Log {
+        Log::new(self.0.store.clone(), tenant)
+    }
+}
 
 type Lines = Pin<Box<dyn Stream<Item = Result<ExportAuditLogsResponse, Status>> + Send>>;
 
@@ -84,8 +93,12 @@ impl enterprise_audit_service_server::EnterpriseAuditService for Audit {
         let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
         let event = granted.event(EventType::DataAccess, Outcome::Success, "audit log export");
         self.0.recorder.append(vec![event]).await.map_err(Error::from)?;
-        let export =
+        let seals = self.0.store.run(|tx| Box::pin(LogKeys::seals(tx))).await.map_err(Error::from)?;
+        let mut export =
             Export::open(&self.0.store, &*self.0.clock, granted.tenant()).await.map_err(Error::from)?;
+        if let Some(seals) = seals {
+            export = export.with_seals(&seals).map_err(Error::from)?;
+        }
         // INVARIANT R1: an export ends with the right to it.
         let access = self.0.access.clone();
         let lines = export.into_stream().then(move |part| {
@@ -103,5 +116,58 @@ impl enterprise_audit_service_server::EnterpriseAuditService for Audit {
             async move { show }
         });
         Ok(Response::new(Box::pin(until_refused.map(|part| part.map_err(Status::from)))))
+    }
+    async fn get_checkpoint(
+        &self,
+        request: Request<GetCheckpointRequest>,
+    ) -> Result<Response<LogCheckpoint>, Status> {
+        let entry = enter(request)?;
+        let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
+        let checkpoint = proofs::checkpoint(&self.log(granted.tenant())).await;
+        Ok(Response::new(proofs::read(&self.0, &granted, "audit log checkpoint", checkpoint).await?))
+    }
+
+    async fn get_inclusion_proof(
+        &self,
+        request: Request<GetInclusionProofRequest>,
+    ) -> Result<Response<InclusionProof>, Status> {
+        let entry = enter(request)?;
+        let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
+        let proof = proofs::inclusion(&self.log(granted.tenant()), &entry.message).await;
+        Ok(Response::new(proofs::read(&self.0, &granted, "audit log inclusion proof", proof).await?))
+    }
+
+    async fn get_consistency_proof(
+        &self,
+        request: Request<GetConsistencyProofRequest>,
+    ) -> Result<Response<ConsistencyProof>, Status> {
+        let entry = enter(request)?;
+        let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
+        let proof = proofs::consistency(&self.log(granted.tenant()), &entry.message).await;
+        Ok(Response::new(proofs::read(&self.0, &granted, "audit log consistency proof", proof).await?))
+    }
+
+    async fn get_log_keys(
+        &self,
+        request: Request<GetLogKeysRequest>,
+    ) -> Result<Response<GetLogKeysResponse>, Status> {
+        let entry = enter(request)?;
+        let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
+        let keys = proofs::read(&self.0, &granted, "audit log keys", proofs::keys(&self.0).await).await?;
+        Ok(Response::new(GetLogKeysResponse { keys }))
+    }
+
+    async fn rotate_log_key(
+        &self,
+        request: Request<RotateLogKeyRequest>,
+    ) -> Result<Response<RotateLogKeyResponse>, Status> {
+        let entry = enter(request)?;
+        let granted = self.0.access.permit_tenant(&entry.caller, &entry.action, TenantId::PLATFORM).await?;
+        let now = self.0.clock.now();
+        let rotated = self.0.commit(&granted, "log-key".into(), move |tx| {
+            Box::pin(async move { Ok(LogKeys::rotate(tx, now).await?) })
+        });
+        let key = proofs::key_on_the_wire(rotated.await?, now);
+        Ok(Response::new(RotateLogKeyResponse { key: Some(key) }))
     }
 }

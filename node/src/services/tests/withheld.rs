@@ -4,9 +4,9 @@ use aesp_call::Caller;
 use aesp_proto::{
     Error, PrincipalId, TenantId,
     v1::{
-        AuthorizeActionRequest, EvaluatePolicyRequest, ExportAuditLogsRequest, GetPrincipalAuditTrailRequest,
-        GetSessionRequest, GetUserPermissionsRequest, ListRolesRequest, QueryEventsRequest,
-        ValidateTokenRequest, agent_service_server::AgentService as _,
+        AuthorizeActionRequest, EvaluatePolicyRequest, ExportAuditLogsRequest, GetLogKeysRequest,
+        GetPrincipalAuditTrailRequest, GetSessionRequest, GetUserPermissionsRequest, ListRolesRequest,
+        QueryEventsRequest, ValidateTokenRequest, agent_service_server::AgentService as _,
         enterprise_audit_service_server::EnterpriseAuditService as _,
         enterprise_authentication_service_server::EnterpriseAuthenticationService as _,
         enterprise_authorization_service_server::EnterpriseAuthorizationService as _,
@@ -53,7 +53,7 @@ impl Reader {
 type Read = for<'a> fn(&'a World, &'a Reader) -> BoxFuture<'a, Result<(), Status>>;
 
 /// Reads, each with the moment after which it only has to be answered.
-const READS: [(&str, Hold, Read); 8] = [
+const READS: [(&str, Hold, Read); 9] = [
     ("GetSession", Hold::Commit, |world, reader| {
         let request = GetSessionRequest { session_id: reader.session.clone() };
         let request = request_by(&reader.caller, "AgentService/GetSession", request);
@@ -71,6 +71,12 @@ const READS: [(&str, Hold, Read); 8] = [
         let request = request_by(&reader.caller, "EnterpriseAuditService/QueryEvents", request);
         let audit = Audit(world.context.clone());
         async move { audit.query_events(request).await.map(drop) }.boxed()
+    }),
+    ("GetLogKeys", Hold::Commit, |world, reader| {
+        let request = GetLogKeysRequest::default();
+        let request = request_by(&reader.caller, "EnterpriseAuditService/GetLogKeys", request);
+        let audit = Audit(world.context.clone());
+        async move { audit.get_log_keys(request).await.map(drop) }.boxed()
     }),
     ("ListRoles", Hold::Commit, |world, reader| {
         let request = ListRolesRequest::default();
