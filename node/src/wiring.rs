@@ -9,6 +9,7 @@ use aesp_identity::{TokenOptions, Tokens};
 use aesp_keys::Measured;
 use aesp_proto::{Clock, Entropy, SystemClock, TenantId};
 use aesp_runtime::Runtimes;
+use aesp_search::Index;
 use aesp_session::Sessions;
 use aesp_storage::{KeyProvider, LmdbOptions, MemoryOptions, Store};
 use aesp_supervision::Supervisor;
@@ -33,7 +34,7 @@ use crate::{
     guard::Guard,
     joining::Door,
     keys,
-    services::{self, Context},
+    services::{self, Context, Followers},
 };
 
 /// How long a starting node waits until it owns something, or the cluster has nothing for it.
@@ -165,6 +166,8 @@ pub(crate) async fn assemble(
     late.connect(calls.clone());
 
     let context = Context {
+        index: Index::new(store.clone()),
+        followers: Followers::default(),
         store,
         views,
         authenticator,

@@ -27,6 +27,7 @@
 // | SESSION …            | 0050 | sessions and outcomes                   |
 // | RUNTIME_REGISTRATION | 0060 | Runtimes                                |
 // | AUDIT_EVENT …        | 0070 | the audit log                           |
+// | SEARCH_STATE …       | 0080 | the index of the audit log              |
 
 use aesp_proto::TenantId;
 
@@ -126,6 +127,16 @@ kinds! {
     AUDIT_WRITER = 0x0072;
     /// A key that signs the audit log.
     AUDIT_KEY = 0x0073;
+    /// How far a tenant's index of its audit log is.
+    SEARCH_STATE = 0x0080;
+    /// Which events a segment of the index holds.
+    SEARCH_SEGMENT = 0x0081;
+    /// Where the events of a segment stand.
+    SEARCH_PLACES = 0x0082;
+    /// How many events of a segment are of each sort.
+    SEARCH_COUNTS = 0x0083;
+    /// Which events of a segment have which terms.
+    SEARCH_TERMS = 0x0084;
 }
 
 impl Kind {

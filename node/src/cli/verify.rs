@@ -1,10 +1,10 @@
 use std::{
     fs::File,
-    io::{BufRead, BufReader, stdin},
+    io::{BufRead, BufReader, Read, stdin},
     path::{Path, PathBuf},
 };
 
-use aesp_audit::{PublicKey, Report, verify};
+use aesp_audit::{ManifestReport, PublicKey, Report, verify, verify_manifest};
 use clap::Args;
 use data_encoding::HEXLOWER_PERMISSIVE;
 use serde_json::json;
@@ -19,6 +19,9 @@ pub(crate) struct Verify {
     /// believed: then anybody may have made it.
     #[arg(long = "key", value_name = "HEX", value_parser = public_key)]
     keys: Vec<PublicKey>,
+    /// The manifest of an export in another form than JSON Lines.
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
 }
 
 fn public_key(text: &str) -> Result<PublicKey, String> {
@@ -29,13 +32,13 @@ fn public_key(text: &str) -> Result<PublicKey, String> {
 
 impl Verify {
     pub(crate) fn run(self, ctx: &Context) -> Result<(), Failure> {
+        if let Some(manifest) = &self.manifest {
+            return self.by_manifest(ctx, manifest);
+        }
         let outcome = if self.file == Path::new("-") {
             verify(stdin().lock(), &self.keys)
         } else {
-            let unreadable = |error: std::io::Error| {
-                Failure::usage(format!("can't read {}: {error}", self.file.display()), "name an export")
-            };
-            let file = File::open(&self.file).map_err(unreadable)?;
+            let file = open(&self.file)?;
             let bar = progress::bytes("verified", file.metadata().ok().map(|metadata| metadata.len()));
             let export: Box<dyn BufRead> = Box::new(BufReader::new(bar.wrap_read(file)));
             let outcome = verify(export, &self.keys);
@@ -50,6 +53,43 @@ impl Verify {
             )),
         }
     }
+
+    fn by_manifest(&self, ctx: &Context, manifest: &Path) -> Result<(), Failure> {
+        let file: Box<dyn Read> =
+            if self.file == Path::new("-") { Box::new(stdin().lock()) } else { Box::new(open(&self.file)?) };
+        let report = verify_manifest(BufReader::new(open(manifest)?), BufReader::new(file), &self.keys);
+        let report = report.map_err(|why| {
+            Failure::local(format!("the export does not verify: {why}"), "export again and compare")
+        })?;
+        show_manifest(ctx, &report)
+    }
+}
+
+fn open(path: &Path) -> Result<File, Failure> {
+    File::open(path)
+        .map_err(|error| Failure::usage(format!("can't read {}: {error}", path.display()), "name an export"))
+}
+
+fn show_manifest(ctx: &Context, report: &ManifestReport) -> Result<(), Failure> {
+    let keys: Vec<String> = report.keys.iter().map(|key| data_encoding::HEXLOWER.encode(&key.0)).collect();
+    ctx.console.value(&json!({
+        "verified": true,
+        "complete": report.complete,
+        "tenant_id": report.asked.tenant.to_string(),
+        "format": report.asked.format,
+        "start_ms": report.asked.start_ms,
+        "end_ms": report.asked.end_ms,
+        "filter": report.asked.filter,
+        "events": report.events,
+        "bytes": report.bytes,
+        "parts": report.parts,
+        "keys": keys,
+        "trusted": report.trusted,
+    }))?;
+    if !report.complete {
+        ctx.console.note("The export broke off: the file holds only the beginning of what was asked for.")?;
+    }
+    trust(ctx, report.trusted)
 }
 
 fn show(ctx: &Context, report: &Report) -> Result<(), Failure> {
@@ -64,7 +104,11 @@ fn show(ctx: &Context, report: &Report) -> Result<(), Failure> {
         "keys": keys,
         "trusted": report.trusted,
     }))?;
-    if report.trusted {
+    trust(ctx, report.trusted)
+}
+
+fn trust(ctx: &Context, trusted: bool) -> Result<(), Failure> {
+    if trusted {
         return Ok(());
     }
     ctx.console.note(
