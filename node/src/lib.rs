@@ -10,6 +10,7 @@ pub mod config;
 mod directory;
 mod duties;
 mod end;
+mod followers;
 mod forward;
 mod guard;
 mod host;

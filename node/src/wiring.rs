@@ -30,6 +30,7 @@ use crate::{
     directory::{RuntimeQuota, ViewDirectory},
     duties,
     end::End,
+    followers,
     forward::{self, Forward, Owner},
     guard::Guard,
     joining::Door,
@@ -165,9 +166,10 @@ pub(crate) async fn assemble(
     });
     late.connect(calls.clone());
 
+    let searches = aesp_search::Metrics::new(&registry)?;
     let context = Context {
-        index: Index::new(store.clone()),
-        followers: Followers::default(),
+        index: Index::new(store.clone(), searches.clone()),
+        followers: Followers::new(searches.followers),
         store,
         views,
         authenticator,
@@ -189,6 +191,7 @@ pub(crate) async fn assemble(
     };
     let closing = CancellationToken::new();
     duties::start(&context, closing.clone());
+    followers::start(&context, &registry, closing.clone()).await?;
     backup::start(&context, closing.clone());
     let watch = keys::Watch::start(context.store.clone(), key_metrics.clone(), closing.clone());
     context.duty.start(context.clone(), watch.clone(), key_metrics, closing.clone());

@@ -1,8 +1,8 @@
+use aesp_merkle::sha256;
 use data_encoding::BASE64URL_NOPAD;
 
 use crate::{
     Error, Query,
-    merkle::sha256,
     rows::{POSITION_BYTES, Position},
 };
 

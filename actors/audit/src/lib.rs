@@ -7,21 +7,25 @@
 mod append;
 mod batch;
 mod chain_check;
+pub mod checkpoints;
 mod cursor;
 mod error;
 mod event;
+pub mod events;
 mod export;
+pub mod feed;
 mod filter;
 mod flush;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 #[cfg(test)]
 mod golden;
+
 mod key;
 mod leaf;
 mod line;
+mod log_key;
 mod manifest;
-mod merkle;
 mod metrics;
 mod origin;
 mod query;
@@ -31,19 +35,21 @@ mod reader;
 mod recorder;
 mod refused;
 mod rows;
+mod sealed_check;
 mod seek;
 mod unit;
 mod verify;
 mod view;
 mod writer;
 
+pub use aesp_merkle::Hash;
 pub use error::Error;
 pub use event::{Details, Event};
-pub use export::Export;
+pub use export::{Export, Seals};
 pub use filter::{Filter, tool, words, words_of};
-pub use key::{KeyId, PublicKey};
+pub use key::{KeyId, PublicKey, batch_keys};
+pub use log_key::{Handover, LogKey, handover_text, node_key_text};
 pub use manifest::{Asked, ManifestReport, ManifestSigner, Part, read_part, verify_manifest};
-pub use merkle::Hash;
 pub use metrics::Metrics;
 pub use origin::{Origin, open_origins};
 pub use query::{DISORDER, Page, Query, Span, query, query_in};
@@ -51,4 +57,5 @@ pub use reader::{Opener, Stored, end_of_log, place_before, read_at, read_span};
 pub use recorder::{Duty, Options, Recorder};
 pub use refused::Refused;
 pub use rows::Position;
-pub use verify::{Broken, Report, verify};
+pub use sealed_check::{SealedLog, SealedLogs};
+pub use verify::{Broken, Report, Trust, verify, verify_with};

@@ -3,18 +3,14 @@
 
 use std::io::{BufRead, Read};
 
+use aesp_merkle::{Hash, hash_of, sha256};
 use aesp_proto::{TenantId, Timestamp};
 use aesp_storage::Store;
 use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{
-    Error, PublicKey,
-    key::NodeKey,
-    line::Base64,
-    merkle::{Hash, hash_of, sha256},
-};
+use crate::{Error, PublicKey, key::NodeKey, line::Base64};
 
 /// What each part calls this format.
 const FORMAT: &str = "aesp-audit-manifest-v1";

@@ -16,7 +16,7 @@ use std::{
 
 use aesp_audit::{Options, Recorder};
 use aesp_proto::SystemClock;
-use aesp_search::{Index, Step};
+use aesp_search::{Index, Metrics, Step};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use self::made::{Made, cpu_seconds};
@@ -52,7 +52,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             Ok::<_, aesp_audit::Error>(())
         }
     });
-    let index = Index::new(made.store.clone());
+    let index = Index::new(made.store.clone(), Metrics::unregistered()?);
     let mut behind = Vec::new();
     while !writer.is_finished() {
         while index.advance(made.tenant, made.fence).await? == Step::More {}

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, error::Error, path::PathBuf, sync::Arc, time::D
 
 use aesp_audit::{Filter, Options, Query, Recorder, words};
 use aesp_proto::{Clock, ManualClock, Timestamp, v1::Outcome};
-use aesp_search::{GroupBy, Index, Question, Step};
+use aesp_search::{GroupBy, Index, Metrics, Question, Step};
 use futures::future::try_join_all;
 use tokio::time::Instant;
 
@@ -44,7 +44,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     duty.stop().await?;
     println!("{events} events written in {:.1} s", begun.elapsed().as_secs_f64());
 
-    let index = Index::new(made.store.clone());
+    let index = Index::new(made.store.clone(), Metrics::unregistered()?);
     let (begun, cpu) = (Instant::now(), cpu_seconds()?);
     while index.advance(made.tenant, made.fence).await? == Step::More {}
     let status = index.status(made.tenant).await?.0;

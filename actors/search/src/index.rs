@@ -9,7 +9,7 @@ use aesp_proto::{TenantId, Timestamp};
 use aesp_storage::{Error as StoreError, Store, Transaction};
 
 use crate::{
-    Error,
+    Error, Metrics,
     ordinals::SEGMENT_EVENTS,
     rows::{self, Place, StateRow},
     segment,
@@ -27,6 +27,7 @@ const REMEMBERED: usize = 10_000;
 pub struct Index {
     pub(crate) store: Store,
     segment_events: usize,
+    pub(crate) metrics: Metrics,
     waiting: Arc<Mutex<HashMap<TenantId, Waiting>>>,
 }
 
@@ -66,14 +67,14 @@ pub struct Status {
 impl Index {
     /// Opens the index.
     #[must_use]
-    pub fn new(store: Store) -> Self {
-        Self::with_segments_of(store, SEGMENT_EVENTS)
+    pub fn new(store: Store, metrics: Metrics) -> Self {
+        Self { store, metrics, segment_events: SEGMENT_EVENTS, waiting: Arc::default() }
     }
 
-    /// Opens the index with smaller segments, at most 4,096 events. For tests.
+    /// Makes its segments smaller: at most 4,096 events. For tests.
     #[must_use]
-    pub fn with_segments_of(store: Store, events: usize) -> Self {
-        Self { store, segment_events: events.clamp(1, SEGMENT_EVENTS), waiting: Arc::default() }
+    pub fn in_segments_of(self, events: usize) -> Self {
+        Self { segment_events: events.clamp(1, SEGMENT_EVENTS), ..self }
     }
 
     /// Adds the next segment to the tenant's index, if there are as many events: in one transaction, which fails if the shard of
@@ -96,6 +97,7 @@ impl Index {
         });
         match built.await? {
             Built::Segment => {
+                self.metrics.indexed_events.inc_by(events as u64);
                 self.remember(tenant, None);
                 Ok(Step::More)
             }
@@ -178,6 +180,7 @@ impl Index {
     /// The store's, or that of a damaged log.
     pub(crate) async fn repair(&self, tenant: TenantId, number: u64) -> Result<(), Error> {
         tracing::warn!(%tenant, segment = number, "a segment of the audit index is made anew");
+        self.metrics.repaired_segments.inc();
         self.store.run(move |tx| Box::pin(async move { repair(tx, tenant, number).await })).await
     }
 }

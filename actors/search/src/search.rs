@@ -38,6 +38,7 @@ impl Index {
     /// [`aesp_audit::Error::InvalidCursor`], that of a damaged log, or the store's.
     pub async fn search(&self, query: &Query) -> Result<Found, Error> {
         query.after()?;
+        let _timer = self.metrics.search_seconds.start_timer();
         for _ in 0..REPAIRS {
             match self.search_once(query).await {
                 Err(Error::Segment(number)) => self.repair(query.tenant, number).await?,

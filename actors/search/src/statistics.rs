@@ -137,6 +137,7 @@ impl Index {
     /// [`Error::TooManyGroups`], [`aesp_audit::Error::InvalidCursor`], that of a damaged log, or the store's.
     pub async fn statistics(&self, question: &Question) -> Result<Statistics, Error> {
         question.query().after()?;
+        let _timer = self.metrics.statistics_seconds.start_timer();
         let mut repairs = 0;
         loop {
             let counted = match question.source() {

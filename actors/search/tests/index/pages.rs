@@ -1,9 +1,9 @@
 use aesp_audit::{Error as AuditError, Query};
 use aesp_proto::Timestamp;
-use aesp_search::{Error, Index, Step};
+use aesp_search::{Error, Step};
 use aesp_storage::Error as StoreError;
 
-use crate::world::{SEGMENT, START, World};
+use crate::world::{SEGMENT, START, World, opened};
 
 #[tokio::test]
 async fn every_search_finds_what_the_log_has_with_any_index() {
@@ -60,7 +60,7 @@ async fn the_index_says_how_far_it_is_and_grows_only_under_the_fence() {
     world.store.run(|tx| Box::pin(async move { tx.claim_shards(2).await })).await.unwrap();
     world.record(SEGMENT as u32).await;
     // As another node meets it, and as one that remembers.
-    for index in [Index::with_segments_of(world.store.clone(), SEGMENT), world.index.clone()] {
+    for index in [opened(&world.store), world.index.clone()] {
         let fenced = index.advance(world.tenant, world.fence).await;
         assert!(matches!(fenced, Err(Error::Store(StoreError::Fenced { .. }))), "{fenced:?}");
     }

@@ -6,7 +6,7 @@ use aesp_proto::{
     Clock, Entropy, Incarnation, ManualClock, PrincipalId, SessionId, TenantId, Timestamp,
     v1::{AuditEvent, EventType, Outcome},
 };
-use aesp_search::{Index, Step};
+use aesp_search::{Index, Metrics, Step};
 use aesp_storage::Store;
 
 pub(crate) const SEGMENT: usize = 16;
@@ -25,6 +25,11 @@ pub(crate) struct World {
     _duty: aesp_audit::Duty,
 }
 
+/// Opens the index with small segments.
+pub(crate) fn opened(store: &Store) -> Index {
+    Index::new(store.clone(), Metrics::unregistered().unwrap()).in_segments_of(SEGMENT)
+}
+
 impl World {
     pub(crate) async fn new() -> Self {
         let store = Store::for_tests();
@@ -38,7 +43,7 @@ impl World {
         let at = Arc::clone(&clock) as Arc<dyn Clock>;
         let (recorder, duty) =
             Recorder::start(store.clone(), at, entropy.clone(), Options::default()).await.unwrap();
-        let index = Index::with_segments_of(store.clone(), SEGMENT);
+        let index = opened(&store);
         let principals = [(); 3].map(|()| PrincipalId::random(&entropy));
         let session = SessionId::random(&entropy);
         Self { store, clock, entropy, tenant, index, fence, recorder, principals, session, _duty: duty }

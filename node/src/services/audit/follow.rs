@@ -15,6 +15,7 @@ use aesp_proto::{
 };
 use aesp_search::{Begin, Follow, News};
 use futures::{Stream, StreamExt, stream};
+use prometheus::IntGauge;
 use tokio::time::{Instant, sleep};
 use tonic::Status;
 
@@ -33,8 +34,11 @@ const STREAMS: usize = 512;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Who follows which log at this node. Cheap to clone.
-#[derive(Clone, Default)]
-pub(crate) struct Followers(Arc<Mutex<HashMap<TenantId, usize>>>);
+#[derive(Clone)]
+pub(crate) struct Followers {
+    by_tenant: Arc<Mutex<HashMap<TenantId, usize>>>,
+    gauge: IntGauge,
+}
 
 /// A follower's place; free again when dropped.
 struct Place {
@@ -43,21 +47,28 @@ struct Place {
 }
 
 impl Followers {
+    /// Begins without any; `gauge` shows how many there are.
+    pub(crate) fn new(gauge: IntGauge) -> Self {
+        Self { by_tenant: Arc::default(), gauge }
+    }
+
     fn take(&self, tenant: TenantId) -> Result<Place, Error> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.by_tenant.lock().unwrap_or_else(PoisonError::into_inner);
         let own = all.get(&tenant).copied().unwrap_or_default();
         if own >= STREAMS_A_TENANT || all.values().sum::<usize>() >= STREAMS {
             let text = "too many follow the audit log at this node";
             return Err(Error::new(ErrorCode::ResourceUnavailable, text).retry_after(RETRY_AFTER));
         }
         all.insert(tenant, own + 1);
+        self.gauge.inc();
         Ok(Place { followers: self.clone(), tenant })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut all = self.followers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.followers.by_tenant.lock().unwrap_or_else(PoisonError::into_inner);
+        self.followers.gauge.dec();
         if let Some(count) = all.get_mut(&self.tenant) {
             *count -= 1;
             if *count == 0 {
@@ -133,13 +144,14 @@ mod tests {
 
     #[test]
     fn places_are_bounded_by_tenant_and_given_back() {
-        let followers = Followers::default();
+        let followers = Followers::new(IntGauge::new("followers", "for the test").unwrap());
         let tenant = TenantId::from_bytes([1; 16]);
         let places: Vec<_> = (0..STREAMS_A_TENANT).map(|_| followers.take(tenant).unwrap()).collect();
         assert_eq!(followers.take(tenant).err().unwrap().code(), ErrorCode::ResourceUnavailable);
         let other = followers.take(TenantId::from_bytes([2; 16])).unwrap();
+        assert_eq!(followers.gauge.get(), 33);
         drop((places, other));
-        assert!(followers.0.lock().unwrap().is_empty());
+        assert!(followers.by_tenant.lock().unwrap().is_empty());
         assert!(followers.take(tenant).is_ok());
     }
 }
