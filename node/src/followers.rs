@@ -26,7 +26,8 @@ pub(crate) async fn start(
         aesp_transparency::Metrics::register(registry)?,
         aesp_transparency::Options::default(),
     );
-    let followers: Vec<Arc<dyn Follower>> = vec![Arc::new(sealer.await.context("no log key")?)];
+    let sealer = sealer.await.context("no log key")?;
+    let followers: Vec<Arc<dyn Follower>> = vec![Arc::new(sealer), Arc::new(context.index.clone())];
     Following::start(
         context.store.clone(),
         context.ownership.clone(),

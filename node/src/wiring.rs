@@ -9,6 +9,7 @@ use aesp_identity::{TokenOptions, Tokens};
 use aesp_keys::Measured;
 use aesp_proto::{Clock, Entropy, SystemClock, TenantId};
 use aesp_runtime::Runtimes;
+use aesp_search::Index;
 use aesp_session::Sessions;
 use aesp_storage::{KeyProvider, LmdbOptions, MemoryOptions, Store};
 use aesp_supervision::Supervisor;
@@ -34,7 +35,7 @@ use crate::{
     guard::Guard,
     joining::Door,
     keys,
-    services::{self, Context},
+    services::{self, Context, Followers},
     tiles,
 };
 
@@ -166,7 +167,10 @@ pub(crate) async fn assemble(
     });
     late.connect(calls.clone());
 
+    let searches = aesp_search::Metrics::new(&registry)?;
     let context = Context {
+        index: Index::new(store.clone(), searches.clone()),
+        followers: Followers::new(searches.followers),
         store,
         views,
         authenticator,

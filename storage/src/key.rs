@@ -27,6 +27,7 @@
 // | SESSION …            | 0050 | sessions and outcomes                   |
 // | RUNTIME_REGISTRATION | 0060 | Runtimes                                |
 // | AUDIT_EVENT …        | 0070 | the audit log                           |
+// | SEARCH_STATE …       | 0080 | the index of the audit log              |
 
 use aesp_proto::TenantId;
 
@@ -142,6 +143,16 @@ kinds! {
     LOG_LEAF = 0x007A;
     /// A key that signed, in another store, a part of a log that is here.
     AUDIT_FOREIGN_KEY = 0x007F;
+    /// How far a tenant's index of its audit log is.
+    SEARCH_STATE = 0x0080;
+    /// Which events a segment of the index holds.
+    SEARCH_SEGMENT = 0x0081;
+    /// Where the events of a segment stand.
+    SEARCH_PLACES = 0x0082;
+    /// How many events of a segment are of each sort.
+    SEARCH_COUNTS = 0x0083;
+    /// Which events of a segment have which terms.
+    SEARCH_TERMS = 0x0084;
 }
 
 impl Kind {

@@ -1,35 +1,52 @@
+mod export;
+mod filter;
+mod follow;
+mod statistics;
+
 use std::pin::Pin;
 
 use aesp_audit::{Export, Query};
+use aesp_call::Granted;
 use aesp_proto::{
-    Error, TenantId, Timestamp,
+    Error, TenantId,
     v1::{
-        ConsistencyProof, EventType, ExportAuditLogsRequest, ExportAuditLogsResponse, GetCheckpointRequest,
-        GetConsistencyProofRequest, GetInclusionProofRequest, GetLogKeysRequest, GetLogKeysResponse,
-        InclusionProof, LogCheckpoint, LogEventRequest, LogEventResponse, Outcome, QueryEventsRequest,
-        QueryEventsResponse, RotateLogKeyRequest, RotateLogKeyResponse, enterprise_audit_service_server,
+        AuditIndex, ConsistencyProof, EventType, ExportAuditLogsRequest, ExportAuditLogsResponse,
+        FollowEventsRequest, GetAuditIndexRequest, GetAuditStatisticsRequest, GetAuditStatisticsResponse,
+        GetCheckpointRequest, GetConsistencyProofRequest, GetInclusionProofRequest, GetLogKeysRequest,
+        GetLogKeysResponse, InclusionProof, LogCheckpoint, LogEventRequest, LogEventResponse, Outcome,
+        QueryEventsRequest, QueryEventsResponse, RebuildAuditIndexRequest, RebuildAuditIndexResponse,
+        RotateLogKeyRequest, RotateLogKeyResponse, enterprise_audit_service_server,
     },
 };
+use aesp_search::Index;
 use aesp_transparency::{Log, LogKeys};
 use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
+pub(crate) use self::follow::Followers;
 use super::{Context, enter, proofs};
 
-/// The audit log, to be read and exported; and events of reporters outside the Host.
+/// The audit log, to be found, counted, followed and exported; and events of reporters outside the Host.
 pub(crate) struct Audit(pub(crate) Context);
+
+type Parts = Pin<Box<dyn Stream<Item = Result<ExportAuditLogsResponse, Status>> + Send>>;
 
 impl Audit {
     fn log(&self, tenant: TenantId) -> Log {
         Log::new(self.0.store.clone(), tenant)
     }
-}
 
-type Lines = Pin<Box<dyn Stream<Item = Result<ExportAuditLogsResponse, Status>> + Send>>;
+    /// Records that the log is read: reading it is itself an event.
+    async fn reads(&self, granted: &Granted, what: &str) -> Result<(), Error> {
+        let event = granted.event(EventType::DataAccess, Outcome::Success, what);
+        Ok(self.0.recorder.append(vec![event]).await?)
+    }
+}
 
 #[tonic::async_trait]
 impl enterprise_audit_service_server::EnterpriseAuditService for Audit {
-    type ExportAuditLogsStream = Lines;
+    type ExportAuditLogsStream = Parts;
+    type FollowEventsStream = follow::Parts;
 
     async fn log_event(
         &self,
@@ -65,34 +82,85 @@ impl enterprise_audit_service_server::EnterpriseAuditService for Audit {
         let asked = entry.message;
         let page = asked.page.clone().unwrap_or_default();
         let query = Query {
-            start: (asked.start_ms != 0).then_some(Timestamp(asked.start_ms)),
-            end: (asked.end_ms != 0).then_some(Timestamp(asked.end_ms)),
-            kinds: asked.event_types().collect(),
-            principal: super::optional(&asked.principal_id)?,
-            session: super::optional(&asked.session_id)?,
-            outcome: Some(asked.outcome()).filter(|outcome| *outcome != Outcome::Unspecified),
-            action: (!asked.action.is_empty()).then(|| asked.action.clone()),
+            filter: filter::of_query(&asked)?,
             newest_first: asked.newest_first,
             limit: super::limit(&page),
             cursor: page.cursor,
             ..Query::new(granted.tenant())
         };
-        let found = aesp_audit::query(&self.0.store, &query).await.map_err(Error::from)?;
-        // Reading the log is itself recorded.
-        let event = granted.event(EventType::DataAccess, Outcome::Success, "audit log");
-        self.0.recorder.append(vec![event]).await.map_err(Error::from)?;
+        let query = filter::in_time(query, asked.start_ms, asked.end_ms);
+        let found = self.0.index.search(&query).await.map_err(Error::from)?;
+        self.reads(&granted, "audit log").await?;
         self.0.access.still(&granted).await?;
-        Ok(Response::new(QueryEventsResponse { events: found.events, next_cursor: found.next_cursor }))
+        Ok(Response::new(QueryEventsResponse {
+            events: found.page.events,
+            next_cursor: found.page.next_cursor,
+            index: Some(statistics::index(&found.index, false)),
+        }))
+    }
+
+    async fn get_audit_statistics(
+        &self,
+        request: Request<GetAuditStatisticsRequest>,
+    ) -> Result<Response<GetAuditStatisticsResponse>, Status> {
+        let entry = enter(request)?;
+        let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
+        let question = statistics::question(&entry.message, granted.tenant())?;
+        let counted = self.0.index.statistics(&question).await.map_err(Error::from)?;
+        self.reads(&granted, "audit log statistics").await?;
+        self.0.access.still(&granted).await?;
+        Ok(Response::new(statistics::answer(counted)))
+    }
+
+    async fn follow_events(
+        &self,
+        request: Request<FollowEventsRequest>,
+    ) -> Result<Response<follow::Parts>, Status> {
+        let entry = enter(request)?;
+        let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
+        // What is committed from here on comes, the record of this included.
+        let following = follow::begin(&self.0, granted.clone(), &entry.message).await?;
+        self.reads(&granted, "audit log, followed").await?;
+        Ok(Response::new(following))
+    }
+
+    async fn get_audit_index(
+        &self,
+        request: Request<GetAuditIndexRequest>,
+    ) -> Result<Response<AuditIndex>, Status> {
+        let entry = enter(request)?;
+        let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
+        let (status, at_end) = self.0.index.status(granted.tenant()).await.map_err(Error::from)?;
+        self.reads(&granted, "audit log index").await?;
+        self.0.access.still(&granted).await?;
+        Ok(Response::new(statistics::index(&status, at_end)))
+    }
+
+    async fn rebuild_audit_index(
+        &self,
+        request: Request<RebuildAuditIndexRequest>,
+    ) -> Result<Response<RebuildAuditIndexResponse>, Status> {
+        let entry = enter(request)?;
+        let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
+        let tenant = granted.tenant();
+        let rebuilt = self.0.commit(&granted, "audit log index".into(), move |tx| {
+            Box::pin(async move { Ok(Index::rebuild(tx, tenant).await?) })
+        });
+        rebuilt.await?;
+        Ok(Response::new(RebuildAuditIndexResponse {}))
     }
 
     async fn export_audit_logs(
         &self,
         request: Request<ExportAuditLogsRequest>,
-    ) -> Result<Response<Lines>, Status> {
+    ) -> Result<Response<Parts>, Status> {
         let entry = enter(request)?;
         let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
-        let event = granted.event(EventType::DataAccess, Outcome::Success, "audit log export");
-        self.0.recorder.append(vec![event]).await.map_err(Error::from)?;
+        let format = export::format(&entry.message)?;
+        self.reads(&granted, "audit log export").await?;
+        if let Some(format) = format {
+            return Ok(Response::new(export::export(&self.0, granted, &entry.message, format).await?));
+        }
         let seals = self.0.store.run(|tx| Box::pin(LogKeys::seals(tx))).await.map_err(Error::from)?;
         let mut export =
             Export::open(&self.0.store, &*self.0.clock, granted.tenant()).await.map_err(Error::from)?;
@@ -105,8 +173,8 @@ impl enterprise_audit_service_server::EnterpriseAuditService for Audit {
             let (access, granted) = (access.clone(), granted.clone());
             async move {
                 access.still(&granted).await?;
-                let lines = part.map_err(Error::from)?;
-                Ok::<_, Error>(ExportAuditLogsResponse { json_lines: lines.to_vec() })
+                let json_lines = part.map_err(Error::from)?.to_vec();
+                Ok::<_, Error>(ExportAuditLogsResponse { json_lines, ..Default::default() })
             }
         });
         let mut ended = false;

@@ -9,18 +9,22 @@ use aesp_proto::{
     v1::{EventType, GetUserPermissionsRequest, GetUserPermissionsResponse, Outcome},
 };
 use aesp_runtime::Runtimes;
+use aesp_search::Index;
 use aesp_session::{Origin, Sessions};
 use aesp_storage::{Store, Transaction};
 use aesp_tenant::Tenants;
 use futures::future::BoxFuture;
 use tonic::{Request, Status};
 
+use super::audit::Followers;
 use crate::{backup::Backups, cluster::Others, joining::Door, keys::Duty};
 
 /// What the services share. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) store: Store,
+    pub(crate) index: Index,
+    pub(crate) followers: Followers,
     pub(crate) views: Views,
     pub(crate) authenticator: Authenticator,
     pub(crate) access: Access,

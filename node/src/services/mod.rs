@@ -36,6 +36,7 @@ use aesp_proto::v1::{
 };
 use tonic::{codec::CompressionEncoding, service::Routes};
 
+pub(crate) use audit::Followers;
 pub(crate) use context::{Context, Entry, enter, origin};
 pub(crate) use page::{cursor, limit, optional, parse};
 

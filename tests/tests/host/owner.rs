@@ -206,7 +206,15 @@ impl Owned {
             }
             "GetLogKeys" => v1::GetLogKeysRequest { tenant_id }.encode_to_vec(),
             "RotateLogKey" => v1::RotateLogKeyRequest {}.encode_to_vec(),
-            "ExportAuditLogs" => v1::ExportAuditLogsRequest { tenant_id }.encode_to_vec(),
+            "ExportAuditLogs" => {
+                v1::ExportAuditLogsRequest { tenant_id, ..Default::default() }.encode_to_vec()
+            }
+            "GetAuditStatistics" => {
+                v1::GetAuditStatisticsRequest { tenant_id, ..Default::default() }.encode_to_vec()
+            }
+            "FollowEvents" => v1::FollowEventsRequest { tenant_id, ..Default::default() }.encode_to_vec(),
+            "GetAuditIndex" => v1::GetAuditIndexRequest { tenant_id }.encode_to_vec(),
+            "RebuildAuditIndex" => v1::RebuildAuditIndexRequest { tenant_id }.encode_to_vec(),
             "ValidateToken" => v1::ValidateTokenRequest { token: self.token.clone() }.encode_to_vec(),
             "RevokeToken" => v1::RevokeTokenRequest { token: String::new(), principal_id }.encode_to_vec(),
             "GetUserRoles" => v1::GetUserRolesRequest { tenant_id, principal_id }.encode_to_vec(),
