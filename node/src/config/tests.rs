@@ -231,3 +231,19 @@ fn a_secret_in_the_place_of_its_reference_is_not_repeated() {
     let error = load_text("", &[("AESP_KEYS__PKCS11__PIN", "canary7z")]).unwrap_err();
     assert!(!error.contains("canary7z"), "{error}");
 }
+
+#[test]
+fn the_reference_topologies_are_configurations() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/foundationdb");
+    let mut found = 0;
+    for topology in std::fs::read_dir(folder).unwrap() {
+        let file = topology.unwrap().path().join("aesp.toml");
+        if file.exists() {
+            let sources = Sources { file: Some(file.clone()), environment: [].into(), flags: Vec::new() };
+            let config = load(&sources).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            assert!(matches!(config.store.engine(), Some(Engine::Fdb(_))) && config.cluster.is_some());
+            found += 1;
+        }
+    }
+    assert_eq!(found, 5);
+}

@@ -36,3 +36,4 @@ mod streams;
 mod support;
 mod tokens;
 mod upgrade;
+mod zones;
