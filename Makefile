@@ -54,6 +54,7 @@ lint:
 
 unit:
 	@[ -n "$${AESP_TEST_FDB_CLUSTER:-}" ] || echo "SKIPPED: everything on FoundationDB; AESP_TEST_FDB_CLUSTER names no cluster file (docs/foundationdb.md)"
+	@[ -n "$${AESP_TEST_FDB_BIN:-}" ] || echo "SKIPPED: FoundationDB's TLS and topologies; AESP_TEST_FDB_BIN names no folder with the server's programs (docs/foundationdb.md)"
 	$(BUILD)
 	cargo nextest run --workspace --locked
 	cargo test --doc --workspace --locked --quiet
@@ -62,6 +63,8 @@ bench: setup ## Measures a bare relay and the governed path in one run.
 	cargo build --release -p aesp-node -p aesp-tests --bins
 	@mkdir -p $(OUT)
 	$(CARGO_TARGET_DIR)/release/aesp-bench --out $(OUT)
+	@[ -n "$${AESP_TEST_FDB_CLUSTER:-}" ] || echo "SKIPPED: the store on FoundationDB; AESP_TEST_FDB_CLUSTER names no cluster file (docs/foundationdb.md)"
+	@[ -z "$${AESP_TEST_FDB_CLUSTER:-}" ] || cargo run --release -p aesp-storage --example fdb_rate -- "$$AESP_TEST_FDB_CLUSTER" "$${AESP_TEST_FDB_LIBRARY:-}" $(OUT)/fdb.json
 
 chaos: ## Breaks real nodes and Runtimes and checks the invariants. DURATION=540 seconds, NODES=1,3.
 	@scripts/setup build

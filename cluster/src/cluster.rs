@@ -16,7 +16,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Context, Duties, JoinError, Lease, Links, MemberState, Notice, Options, Ownership,
+    Context, Distance, Duties, JoinError, Lease, Links, MemberState, Notice, Options, Ownership,
     eyes::Eyes,
     holdings::{Change, Holdings},
     look::View,
@@ -186,6 +186,14 @@ impl Cluster {
     #[must_use]
     pub fn living(&self) -> BTreeSet<Incarnation> {
         self.inner().views.borrow().nodes.keys().copied().collect()
+    }
+
+    /// Returns how far another node is from this one, as its row says. A hint for who is asked first.
+    #[must_use]
+    pub fn distance(&self, to: Incarnation) -> Distance {
+        let inner = self.inner();
+        let there = inner.views.borrow().row(to).map(|row| row.locality.distance(&inner.options.locality));
+        there.unwrap_or(Distance::Far)
     }
 
     /// Begins to serve: takes this node's share of the shards, applies changed rights, declares silent nodes dead. Called once,

@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use aesp_proto::{Clock, Entropy};
 use aesp_storage::Store;
 
-use crate::{Metrics, ObserveNotices, gossip::Gossip, peer::Peers};
+use crate::{Locality, Metrics, ObserveNotices, gossip::Gossip, peer::Peers};
 
 /// What a node brings to its cluster.
 #[derive(Clone)]
@@ -29,6 +29,8 @@ pub struct Options {
     pub version: String,
     /// Host and port of its peer listener; empty for a node that is alone and stays alone.
     pub endpoint: String,
+    /// Where it runs.
+    pub locality: Locality,
     /// How long the node may act after it began to renew its lease.
     pub lease: Duration,
     /// How long what runs in a shard may go on before the shard is handed over.
@@ -45,6 +47,7 @@ impl Options {
             name: name.into(),
             version: env!("CARGO_PKG_VERSION").into(),
             endpoint: String::new(),
+            locality: Locality::default(),
             lease: Duration::from_secs(2),
             grace: Duration::from_secs(20),
             skew: Duration::from_secs(1),

@@ -213,6 +213,7 @@ impl Joining<'_> {
             wall: self.context.clock.now(),
             load: Load::default(),
             birth: self.birth.to_owned(),
+            locality: self.options.locality.clone(),
         };
         let id = HEXLOWER.encode(&self.context.entropy.bytes());
         write(&self.context.store, self.own, &row, &id, self.options).await

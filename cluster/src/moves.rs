@@ -156,7 +156,7 @@ mod tests {
     use aesp_storage::{RightsPosition, SHARDS};
 
     use super::*;
-    use crate::{Load, MemberState};
+    use crate::{Load, Locality, MemberState};
 
     async fn join(store: &Store, node: u64) -> Bytes {
         let row = NodeRow {
@@ -170,6 +170,7 @@ mod tests {
             wall: Timestamp(0),
             load: Load::default(),
             birth: String::new(),
+            locality: Locality::default(),
         };
         let row = &row;
         store

@@ -160,6 +160,7 @@ impl Inner {
             load: row.map(|row| row.load).unwrap_or_default(),
             version: row.map(|row| row.version.clone()).unwrap_or_default(),
             endpoint: row.map(|row| row.endpoint.clone()).unwrap_or_default(),
+            locality: row.map(|row| row.locality.clone()).unwrap_or_default(),
             skew_ms: ahead.map(|ahead| ahead.saturating_sub(median)),
             alive: None,
             damaged: row.is_none(),

@@ -67,6 +67,11 @@ pub(crate) fn misplaced(members: &[Member], shards: &[Placed]) -> usize {
 /// Returns which of the members should own a shard: that with the highest score (rendezvous hashing), so that a member that
 /// comes or goes moves its own share only. By name, so that a node that starts again gets the same shards.
 ///
+/// Zones need no step of their own. The best of a zone's scores is the zone's score, and the highest of k even scores is that of
+/// weighted rendezvous hashing with weight k: each zone gets what its serving nodes are worth, and a zone or data centre that is
+/// lost moves its own shards only. A choice of the zone first, with weights that follow the nodes, would move shards of living
+/// nodes whenever a node of their zone goes. As nothing but names counts, nodes that don't know zones agree.
+///
 /// Source: Thaler and Ravishankar, Using name-based mappings to increase hit rates (1998).
 pub(crate) fn owner(shard: ShardId, members: &[Member]) -> Option<Incarnation> {
     members.iter().max_by_key(|member| (score(shard, &member.name), member.node)).map(|member| member.node)
@@ -82,6 +87,10 @@ fn score(shard: ShardId, name: &str) -> u64 {
     let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     hash ^ (hash >> 31)
 }
+
+#[cfg(test)]
+#[path = "placement_zones.rs"]
+mod zones;
 
 #[cfg(test)]
 mod tests {

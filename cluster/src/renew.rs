@@ -201,6 +201,7 @@ impl Inner {
             wall: self.wall(),
             load,
             birth: self.birth.clone(),
+            locality: self.options.locality.clone(),
         };
         Attempt {
             own: self.own,

@@ -6,7 +6,7 @@ use aesp_proto::{Incarnation, TenantId, Timestamp};
 use aesp_storage::{Error, Kind, RightsPosition, Row, Transaction};
 use serde::{Deserialize, Serialize};
 
-use crate::{Load, MemberState};
+use crate::{Load, Locality, MemberState};
 
 /// A living node, in its own words. Whoever has no such row any more is dead, for ever: the row is written once when the node
 /// joins, and removed with the commit that declares the node dead.
@@ -28,6 +28,9 @@ pub(crate) struct NodeRow {
     /// in rows of releases that speak protocol 1 only.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) birth: String,
+    /// Where the node runs. Absent in rows of nodes that were not told, and of releases that don't know it.
+    #[serde(default, skip_serializing_if = "Locality::is_unknown")]
+    pub(crate) locality: Locality,
 }
 
 impl NodeRow {
@@ -104,14 +107,20 @@ mod tests {
             wall: Timestamp(1_700_000_000_000),
             load: Load { sessions: 2, calls: 1 },
             birth: String::new(),
+            locality: Locality::default(),
         };
         let text = r#"{"name":"a","beat":3,"state":"serving","endpoint":"a:9444","version":"0.1.0","lease_ms":2000,"applied":9,"wall":1700000000000,"load":{"sessions":2,"calls":1}}"#;
         assert_eq!(serde_json::to_string(&row).unwrap(), text);
         assert_eq!(serde_json::from_str::<NodeRow>(text).unwrap(), row);
-        let born = NodeRow { birth: "ab".into(), ..row };
+        let born = NodeRow { birth: "ab".into(), ..row.clone() };
         let text = text.replace(r#""calls":1}"#, r#""calls":1},"birth":"ab""#);
         assert_eq!(serde_json::to_string(&born).unwrap(), text);
         assert_eq!(serde_json::from_str::<NodeRow>(&text).unwrap(), born);
+        let locality = Locality { datacenter: "dc1".into(), zone: String::new() };
+        let placed = NodeRow { locality, ..born };
+        let text = text.replace(r#""birth":"ab""#, r#""birth":"ab","locality":{"datacenter":"dc1"}"#);
+        assert_eq!(serde_json::to_string(&placed).unwrap(), text);
+        assert_eq!(serde_json::from_str::<NodeRow>(&text).unwrap(), placed);
         let dead = DeadRow { name: "a".into(), by: Incarnation(2), at: Timestamp(5) };
         assert_eq!(serde_json::to_string(&dead).unwrap(), r#"{"name":"a","by":2,"at":5}"#);
         assert_eq!(serde_json::to_string(&Setting { value: "x".into() }).unwrap(), r#"{"value":"x"}"#);

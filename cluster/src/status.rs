@@ -1,6 +1,6 @@
 use aesp_proto::Incarnation;
 
-use crate::{Load, MemberState};
+use crate::{Load, Locality, MemberState};
 
 /// A node as this one sees it: from its row, and from how its row has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct NodeStatus {
     pub version: String,
     /// Where peers find it; empty for a node that is alone.
     pub endpoint: String,
+    /// Where it said that it runs.
+    pub locality: Locality,
     /// How far its clock is ahead of the cluster's median (negative: behind), in milliseconds; none before its second renewal.
     pub skew_ms: Option<i64>,
     /// Whether gossip holds it for alive; none without gossip, and for this node.

@@ -225,7 +225,10 @@ pub(crate) async fn assemble(
                 closing: closing.clone(),
             };
             context.tenants.join(Arc::new(QuotaLinks(context.others.clone())));
-            runtimes.join(cluster.own(), Arc::new(RuntimeLinks(context.others.clone())));
+            runtimes.join(
+                cluster.own(),
+                Arc::new(RuntimeLinks { others: context.others.clone(), cluster: cluster.clone() }),
+            );
             Some(member.link(&cluster, outside).await?)
         }
     };
@@ -280,6 +283,7 @@ async fn join(
     let mut options = aesp_cluster::Options::new(config.node.name.as_str());
     options.version = env!("CARGO_PKG_VERSION").to_owned();
     options.endpoint = member.map(Member::endpoint).unwrap_or_default();
+    options.locality = config.node.locality();
     if let Some(section) = &config.cluster {
         options.lease = section.lease();
     }

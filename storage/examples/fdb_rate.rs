@@ -1,5 +1,6 @@
 //! Measures commits on FoundationDB through the store, and the same through the client crate alone, turn by turn:
-//! `cargo run --release -p aesp-storage --example fdb_rate -- [cluster file] [library]`.
+//! `cargo run --release -p aesp-storage --example fdb_rate -- [cluster file] [library] [file for the figures, JSON]`. An empty
+//! argument is one that is not there.
 #![expect(clippy::print_stdout, reason = "prints what it measures")]
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -11,6 +12,8 @@ use foundationdb::{
     options::{MutationType, TransactionOption},
 };
 use futures::future::try_join_all;
+use serde::Serialize;
+use serde_json::json;
 use tokio::time::Instant;
 
 const TENANT: TenantId = TenantId::from_bytes([9; 16]);
@@ -21,12 +24,14 @@ const EVENT: [u8; 500] = [7; 500];
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
-    let mut arguments = std::env::args_os().skip(1);
+    let mut arguments =
+        std::env::args_os().skip(1).map(|argument| (!argument.is_empty()).then_some(argument));
     let mut options = FdbOptions { prefix: prefix("store"), ..FdbOptions::default() };
-    if let Some(file) = arguments.next() {
+    if let Some(file) = arguments.next().flatten() {
         options.cluster_file = file.into();
     }
-    options.library = arguments.next().map(PathBuf::from);
+    options.library = arguments.next().flatten().map(PathBuf::from);
+    let figures = arguments.next().flatten().map(PathBuf::from);
     let cluster_file = options.cluster_file.clone();
 
     // The engine loads the library that the raw crate then uses, too.
@@ -39,25 +44,30 @@ async fn main() -> Result<(), Error> {
     store.initialise().await?;
     let raw = Raw::open(&cluster_file.to_string_lossy())?;
 
+    let mut measured = Vec::new();
     for (what, tasks, kind) in [
         ("small transactions, 1 in flight", 1, Work::Small),
         ("small transactions, 64 in flight", 64, Work::Small),
         ("batches of 200 appends of 500 bytes, 16 in flight", 16, Work::Appends),
     ] {
         println!("{what}");
+        let (mut bare, mut stored) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             let (store, raw) = (store.clone(), raw.clone());
-            report(
-                "raw crate",
-                kind,
-                &measure(tasks, move |task, turn| raw.clone().work(kind, task, turn)).await?,
-            );
-            report(
-                "store",
-                kind,
-                &measure(tasks, move |task, turn| work(store.clone(), kind, task, turn)).await?,
-            );
+            let times = measure(tasks, move |task, turn| raw.clone().work(kind, task, turn)).await?;
+            bare.push(report("raw crate", kind, &times));
+            let times = measure(tasks, move |task, turn| work(store.clone(), kind, task, turn)).await?;
+            stored.push(report("store", kind, &times));
         }
+        let (raw, store) = (median(bare), median(stored));
+        let ratio = store.per_second / raw.per_second;
+        println!("  store/raw crate {ratio:.2} (medians)");
+        measured.push(json!({ "what": what, "store": store, "raw": raw, "ratio": ratio }));
+    }
+    if let Some(file) = figures {
+        let text =
+            serde_json::to_vec_pretty(&measured).map_err(|error| Error::unavailable(error.to_string()))?;
+        std::fs::write(file, text).map_err(|error| Error::unavailable(error.to_string()))?;
     }
     store.run(|tx| Box::pin(async move { tx.clear_range_raw(&[0], &[u8::MAX; 501]) })).await?;
     raw.clear().await?;
@@ -101,8 +111,22 @@ where
     Ok(all)
 }
 
+/// What one round showed.
+#[derive(Clone, Copy, Serialize)]
+struct Rate {
+    per_second: f64,
+    p50_us: u128,
+    p99_us: u128,
+}
+
+/// Returns the round with the median rate.
+fn median(mut rounds: Vec<Rate>) -> Rate {
+    rounds.sort_by(|one, other| one.per_second.total_cmp(&other.per_second));
+    rounds[rounds.len() / 2]
+}
+
 #[expect(clippy::cast_precision_loss, reason = "a rate to look at")]
-fn report(who: &str, work: Work, times: &[Duration]) {
+fn report(who: &str, work: Work, times: &[Duration]) -> Rate {
     let rate = times.len() as f64 / MEASURED.as_secs_f64();
     let at = |share: usize| times.get(times.len() * share / 100).copied().unwrap_or_default();
     let (rate, unit) = match work {
@@ -110,6 +134,7 @@ fn report(who: &str, work: Work, times: &[Duration]) {
         Work::Appends => (rate * f64::from(BATCH), "appends"),
     };
     println!("  {who:10} {rate:10.0} {unit}/s, p50 {:?}, p99 {:?}", at(50), at(99));
+    Rate { per_second: rate, p50_us: at(50).as_micros(), p99_us: at(99).as_micros() }
 }
 
 async fn work(store: Store, kind: Work, task: u64, _turn: u64) -> Result<(), Error> {

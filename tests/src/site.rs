@@ -64,7 +64,7 @@ impl Site {
             init.args([listener, "127.0.0.1:0"]);
         }
         init.args(flags);
-        init.args(store());
+        init.args(store_flags());
         let made = json_of(init).await?;
         let key = text(&made, "administrator_api_key")?;
         Ok(Self(Arc::new(Inner { folder, binary, key, settings })))
@@ -201,9 +201,16 @@ pub async fn balanced(administrator: &Client, count: usize) -> anyhow::Result<Ve
     .await
 }
 
-/// Returns the flags that put a site's store onto the FoundationDB cluster that `AESP_TEST_STORE` names, as `fdb:CLUSTER_FILE`, under
+/// Tells whether `AESP_TEST_STORE` puts stores onto a FoundationDB cluster.
+#[must_use]
+pub fn on_foundationdb() -> bool {
+    std::env::var("AESP_TEST_STORE").is_ok_and(|store| store.starts_with("fdb:"))
+}
+
+/// Returns the flags of `aesp init` that put a store onto the FoundationDB cluster that `AESP_TEST_STORE` names, as `fdb:CLUSTER_FILE`, under
 /// a prefix of its own; none without it.
-fn store() -> Vec<String> {
+#[must_use]
+pub fn store_flags() -> Vec<String> {
     static SITES: AtomicUsize = AtomicUsize::new(0);
     let Some(store) = std::env::var("AESP_TEST_STORE").ok().filter(|store| store.starts_with("fdb:")) else {
         return Vec::new();

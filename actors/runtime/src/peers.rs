@@ -19,6 +19,11 @@ pub trait Peers: Send + Sync + 'static {
 
     /// Tells every peer that is connected.
     fn tell_all(&self, payload: Bytes);
+
+    /// Returns how far a peer is, for comparison alone: of two that would begin a call at once, the nearer one gets it.
+    fn distance(&self, _to: Incarnation) -> u8 {
+        0
+    }
 }
 
 /// Why a request to a peer has no answer. Says whether the peer may have acted on it.

@@ -33,10 +33,14 @@ impl Scenario {
         }
         match self.kind {
             Kind::ClockSteps | Kind::ClockSkew => topology::no_clocks(),
-            Kind::DiskFull => topology::no_disk(),
-            Kind::DiskErrors => topology::no_failing_syncs(),
-            Kind::PartitionOne | Kind::PartitionAll | Kind::PartitionOneWay => topology::no_namespaces(),
-            Kind::BadLinks => topology::no_namespaces().or_else(topology::no_filters),
+            Kind::DiskFull => topology::no_own_store().or_else(topology::no_disk),
+            Kind::DiskErrors => topology::no_own_store().or_else(topology::no_failing_syncs),
+            Kind::PartitionOne | Kind::PartitionAll | Kind::PartitionOneWay => {
+                topology::no_own_store().or_else(topology::no_namespaces)
+            }
+            Kind::BadLinks => {
+                topology::no_own_store().or_else(topology::no_namespaces).or_else(topology::no_filters)
+            }
             Kind::StoreUnavailable | Kind::StoreSlow | Kind::CommitUnknown | Kind::ActorCrashes => {
                 topology::no_orders()
             }
@@ -50,9 +54,10 @@ impl Scenario {
             (0..nodes.max(2)).map(move |n| n % nodes).filter(move |n| nodes == 1 || *n != node)
         };
         let mixed = self.kind == Kind::Mixture;
+        let own_store = topology::no_own_store().is_none();
         let network = match self.kind {
             Kind::PartitionOne | Kind::PartitionAll | Kind::PartitionOneWay | Kind::BadLinks => true,
-            Kind::Mixture => nodes > 1 && topology::no_namespaces().is_none(),
+            Kind::Mixture => nodes > 1 && own_store && topology::no_namespaces().is_none(),
             _ => false,
         };
         Shape {
@@ -70,7 +75,8 @@ impl Scenario {
                 self.kind,
                 Kind::StoreUnavailable | Kind::StoreSlow | Kind::CommitUnknown | Kind::ActorCrashes
             ) || mixed && topology::no_orders().is_none(),
-            failing_syncs: self.kind == Kind::DiskErrors || mixed && topology::no_failing_syncs().is_none(),
+            failing_syncs: self.kind == Kind::DiskErrors
+                || mixed && own_store && topology::no_failing_syncs().is_none(),
             network,
             filters: network && (self.kind == Kind::BadLinks || mixed && topology::no_filters().is_none()),
             lease: LEASE,

@@ -1,4 +1,4 @@
-//! Real processes: one node, or three on one lmdb environment, and Runtimes.
+//! Real processes: one node, or three on one lmdb environment or FoundationDB cluster, and Runtimes.
 
 mod config;
 mod disk;
@@ -17,7 +17,7 @@ use aesp_sdk::{
     Endpoint,
     v1::{RegisterRuntimeRequest, RuntimeRegistration},
 };
-use aesp_tests::{Certificate, aesp_binary, program_beside};
+use aesp_tests::{Certificate, aesp_binary, on_foundationdb, program_beside};
 use anyhow::{Context, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use tempfile::TempDir;
@@ -312,6 +312,14 @@ async fn register(
 /// Tells whether this process is root, which mounts and namespaces need.
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// Tells why what is done to the store's disk, or to the network around it, can't be done, if so.
+pub(crate) fn no_own_store() -> Option<String> {
+    on_foundationdb().then(|| {
+        "AESP_TEST_STORE puts the store onto FoundationDB's servers, which this neither breaks nor moves"
+            .to_owned()
+    })
 }
 
 /// Tells why there can be no disk for the store alone, if so.

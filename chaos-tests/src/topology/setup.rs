@@ -8,6 +8,7 @@ use std::{
 use aesp_tests::{
     Certificate,
     command::{issued, json_of, text},
+    store_flags,
 };
 use anyhow::{Context, ensure};
 use tokio::{process::Command, task::block_in_place};
@@ -56,6 +57,7 @@ pub(super) async fn initialise(
     {
         init.args(["--host", &node.to_string()]);
     }
+    init.args(store_flags());
     let made = json_of(init).await?;
 
     let mut base = Base::read(&data)?;

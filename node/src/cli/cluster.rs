@@ -14,6 +14,8 @@ const COLUMNS: &[&str] = &[
     "behind",
     "version",
     "protocol",
+    "datacenter",
+    "zone",
     "endpoint",
 ];
 

@@ -12,7 +12,7 @@ pub struct Fdb {
     /// The client library; absent to let the system find `libfdb_c.so`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub library: Option<PathBuf>,
-    /// The data centre whose servers are asked first, as their `locality-dcid` names it.
+    /// The data centre whose servers are asked first, as their `locality-dcid` names it; absent for `node.datacenter`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub datacenter: Option<String>,
     /// The certificate chain that is shown to servers that speak TLS, PEM.

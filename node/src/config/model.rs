@@ -6,6 +6,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use aesp_cluster::Locality;
+
 use super::{Backup, Cluster, Fdb, Keys};
 
 /// The validated configuration of a node. Paths are absolute or relative to the working directory.
@@ -44,11 +46,26 @@ pub struct Node {
     pub name: String,
     /// Where `aesp init` puts what it makes.
     pub data_dir: PathBuf,
+    /// The data centre or region that it runs in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub datacenter: Option<String>,
+    /// The part of the data centre that fails as one: a rack, a hall, an availability zone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+}
+
+impl Node {
+    /// Returns where the node runs, as far as it was told.
+    #[must_use]
+    pub fn locality(&self) -> Locality {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        Locality { datacenter: text(&self.datacenter), zone: text(&self.zone) }
+    }
 }
 
 impl Default for Node {
     fn default() -> Self {
-        Self { name: "node-1".into(), data_dir: "aesp-data".into() }
+        Self { name: "node-1".into(), data_dir: "aesp-data".into(), datacenter: None, zone: None }
     }
 }
 

@@ -153,6 +153,22 @@ fn foundationdb_is_named_by_its_cluster_file() {
 }
 
 #[test]
+fn where_the_node_runs_is_where_it_reads_unless_something_else_is_said() {
+    let text = "[node]\ndatacenter = \"dc1\"\nzone = \"dc1-b\"\n[store]\npath = \"fdb:f\"\n";
+    let config = load_text(text, &[]).unwrap();
+    assert_eq!(
+        (config.node.locality().datacenter, config.node.locality().zone),
+        ("dc1".into(), "dc1-b".into())
+    );
+    assert_eq!(config.store.fdb.options(Path::new("f")).datacenter.as_deref(), Some("dc1"));
+    let other = load_text(text, &[("AESP_STORE__FDB__DATACENTER", "dc2")]).unwrap();
+    assert_eq!(other.store.fdb.datacenter.as_deref(), Some("dc2"));
+    assert_eq!(other.node.datacenter.as_deref(), Some("dc1"));
+    let error = load_text(text, &[("AESP_NODE__ZONE", "two words")]).unwrap_err();
+    assert!(error.starts_with("environment variable AESP_NODE__ZONE: `node.zone` is"), "{error}");
+}
+
+#[test]
 fn half_of_the_tls_files_is_refused() {
     let error = load_text("[store.fdb]\nprefix = \"two words\"\n", &[]).unwrap_err();
     assert!(error.starts_with("aesp.toml:2: `store.fdb.prefix` is \"two words\""), "{error}");
@@ -214,4 +230,20 @@ fn a_secret_in_the_place_of_its_reference_is_not_repeated() {
     assert!(!error.contains("canary7z"), "{error}");
     let error = load_text("", &[("AESP_KEYS__PKCS11__PIN", "canary7z")]).unwrap_err();
     assert!(!error.contains("canary7z"), "{error}");
+}
+
+#[test]
+fn the_reference_topologies_are_configurations() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/foundationdb");
+    let mut found = 0;
+    for topology in std::fs::read_dir(folder).unwrap() {
+        let file = topology.unwrap().path().join("aesp.toml");
+        if file.exists() {
+            let sources = Sources { file: Some(file.clone()), environment: [].into(), flags: Vec::new() };
+            let config = load(&sources).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            assert!(matches!(config.store.engine(), Some(Engine::Fdb(_))) && config.cluster.is_some());
+            found += 1;
+        }
+    }
+    assert_eq!(found, 5);
 }

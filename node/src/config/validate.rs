@@ -14,6 +14,11 @@ pub(super) fn validate(mut config: Config, loaded: &Loaded) -> Result<Config, Er
     let check = Check { loaded };
     let limits = &config.limits;
     check.name("node.name", &config.node.name)?;
+    for (key, value) in [("node.datacenter", &config.node.datacenter), ("node.zone", &config.node.zone)] {
+        if let Some(value) = value {
+            check.name(key, value)?;
+        }
+    }
     check.range("store.map_size_gib", config.store.map_size_gib, 1..=16_384)?;
     check.range("tokens.access_ttl_seconds", config.tokens.access_ttl_seconds, 60..=3_600)?;
     check.range("tokens.refresh_ttl_seconds", config.tokens.refresh_ttl_seconds, 60..=90 * 86_400)?;
@@ -44,6 +49,7 @@ pub(super) fn validate(mut config: Config, loaded: &Loaded) -> Result<Config, Er
         }
     };
     config.store.fdb = check.fdb(config.store.fdb)?;
+    config.store.fdb.datacenter = config.store.fdb.datacenter.or_else(|| config.node.datacenter.clone());
     config.node.data_dir = check.beside("node.data_dir", config.node.data_dir);
     config.keys = check.keys(config.keys)?;
     config.tls.certificate = check.beside("tls.certificate", config.tls.certificate);

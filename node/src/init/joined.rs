@@ -132,7 +132,8 @@ impl Draft {
         }
         let secret_file = place(secret.context("the answer has no secret")?, SECRET_FILE.into(), true)?;
 
-        let node = config::Node { name: wanted.name.clone(), data_dir: ".".into() };
+        let node =
+            config::Node { name: wanted.name.clone(), data_dir: ".".into(), ..config::Node::default() };
         let mut config = Config { node, ..Config::default() };
         config.store.path.clone_from(&settings.store_path);
         config.store.map_size_gib = settings.map_size_gib;

@@ -108,6 +108,8 @@ fn wire(node: NodeStatus) -> ClusterNode {
         damaged: node.damaged,
         runtimes: None,
         protocol: node.protocol,
+        datacenter: node.locality.datacenter,
+        zone: node.locality.zone,
     }
 }
 

@@ -38,3 +38,4 @@ mod streams;
 mod support;
 mod tokens;
 mod upgrade;
+mod zones;

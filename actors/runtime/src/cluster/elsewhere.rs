@@ -70,8 +70,8 @@ pub(crate) enum Wanted {
     Waiting(u32),
 }
 
-/// Those that are about to leave come last, then those without a free credit; then the number of calls a Runtime decides.
-type Weight = (bool, bool, u64);
+/// Those that are about to leave come last, then those without a free credit, then the far.
+type Rank = (bool, bool, u8);
 
 impl Elsewhere {
     /// Follows a peer from now on.
@@ -117,7 +117,8 @@ impl Elsewhere {
         ask
     }
 
-    /// Chooses the less loaded of two random peers that fulfil the contract, among those that were not tried.
+    /// Chooses the less loaded of two random peers that fulfil the contract, among the first in rank that were not tried. `far`
+    /// says how far a peer is.
     ///
     /// Source: Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001.
     pub(crate) fn route(
@@ -125,6 +126,7 @@ impl Elsewhere {
         dispatch: &Dispatch,
         wanted: Wanted,
         tried: &[Incarnation],
+        far: &dyn Fn(Incarnation) -> u8,
         now: Instant,
         entropy: &Entropy,
     ) -> Whither {
@@ -137,11 +139,16 @@ impl Elsewhere {
                 let seat = node.followed.rows().get(offer).filter(|seat| fits(seat, dispatch, now));
                 let Some(seat) = seat else { continue };
                 match weigh(seat, own, wanted) {
-                    Some(weight) => fitting.push((weight, *incarnation, offer, &node.own)),
+                    Some((leaving, waits, each)) => {
+                        let rank: Rank = (leaving, waits, far(*incarnation));
+                        fitting.push((rank, each, *incarnation, offer, &node.own));
+                    }
                     None => full = true,
                 }
             }
         }
+        let first = fitting.iter().map(|(rank, ..)| *rank).min();
+        fitting.retain(|(rank, ..)| Some(*rank) == first);
         let index = |n: usize| {
             let drawn = entropy.below(n as u64);
             usize::try_from(drawn).expect("an index below a length")
@@ -153,8 +160,8 @@ impl Elsewhere {
             fitting.swap(1, second);
             fitting.truncate(2);
         }
-        match fitting.into_iter().min_by_key(|(weight, ..)| *weight) {
-            Some((_, node, offer, own)) => Whither::To(Place::take(node, offer.clone(), own)),
+        match fitting.into_iter().min_by_key(|(_, each, ..)| *each) {
+            Some((_, _, node, offer, own)) => Whither::To(Place::take(node, offer.clone(), own)),
             None if full => Whither::Full,
             None => Whither::Nowhere,
         }
@@ -212,8 +219,9 @@ fn fits(seat: &Seat, dispatch: &Dispatch, now: Instant) -> bool {
     (!dispatch.streaming || seat.figures.streaming > 0) && seat.avoid_until.is_none_or(|until| until <= now)
 }
 
-/// Returns the weight of a row, or nothing if it takes no more. What this node has given since the row was told counts, too.
-fn weigh(seat: &Seat, own: u32, wanted: Wanted) -> Option<Weight> {
+/// Returns whether those of a row are about to leave, whether a call would wait there, and the calls a Runtime (in 1,024ths); or
+/// nothing if it takes no more. What this node has given since the row was told counts, too.
+fn weigh(seat: &Seat, own: u32, wanted: Wanted) -> Option<(bool, bool, u64)> {
     let figures = &seat.figures;
     let load = figures.load.saturating_add(own.saturating_sub(seat.own_before));
     let takes = match wanted {

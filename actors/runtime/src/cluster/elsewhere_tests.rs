@@ -34,7 +34,7 @@ fn peers(a: Fulfilment, b: Fulfilment) -> Elsewhere {
 }
 
 fn route(elsewhere: &Elsewhere, call: &Dispatch, wanted: Wanted, tried: &[Incarnation]) -> Whither {
-    elsewhere.route(call, wanted, tried, Instant::now(), &Entropy::from_seed(3))
+    elsewhere.route(call, wanted, tried, &|_| 0, Instant::now(), &Entropy::from_seed(3))
 }
 
 fn to(whither: &Whither) -> Option<Incarnation> {
@@ -55,6 +55,22 @@ fn the_less_loaded_peer_is_chosen_and_the_full_is_not() {
     assert!(matches!(route(&full, &call, Wanted::Free, &[]), Whither::Full));
     assert_eq!(to(&route(&full, &call, Wanted::Waiting(8), &[])), Some(A));
     assert!(matches!(route(&full, &call, Wanted::Waiting(0), &[]), Whither::Full));
+}
+
+#[test]
+fn the_nearer_peer_is_chosen_while_it_would_begin_at_once() {
+    let call = dispatch(1, 1);
+    let near_b = |peer: Incarnation| u8::from(peer != B);
+    let chosen = |a, b, wanted| {
+        let elsewhere = peers(a, b);
+        to(&elsewhere.route(&call, wanted, &[], &near_b, Instant::now(), &Entropy::from_seed(3)))
+    };
+    assert_eq!(chosen(row(1, 0), row(1, 3), Wanted::Free), Some(B), "near, though it has more to do");
+    assert_eq!(chosen(row(1, 0), row(1, 4), Wanted::Free), Some(A), "the near one is full");
+    assert_eq!(chosen(row(1, 0), row(1, 4), Wanted::Waiting(8)), Some(A), "far is better than waiting");
+    assert_eq!(chosen(row(1, 5), row(1, 6), Wanted::Waiting(8)), Some(B), "where one waits anyway, near");
+    let leaving = Fulfilment { leaving: 1, ..row(1, 0) };
+    assert_eq!(chosen(row(1, 9), leaving, Wanted::Waiting(9)), Some(A), "far is better than leaving");
 }
 
 #[test]
@@ -95,7 +111,8 @@ fn one_that_refuses_is_spared_and_one_that_leaves_comes_last() {
     let Whither::To(place) = route(&elsewhere, &call, Wanted::Free, &[]) else { panic!("there is room") };
     assert_eq!(place.node, A);
     elsewhere.avoid(&place, now);
-    let at = |later| to(&elsewhere.route(&call, Wanted::Free, &[], now + later, &Entropy::from_seed(3)));
+    let entropy = Entropy::from_seed(3);
+    let at = |later| to(&elsewhere.route(&call, Wanted::Free, &[], &|_| 0, now + later, &entropy));
     drop(place);
     assert_eq!((at(Duration::ZERO), at(AVOID)), (Some(B), Some(A)));
 

@@ -38,8 +38,9 @@ pub(crate) fn dispatch(
     let Some(peers) = shared.cluster.peers() else { return Err(Whither::Nowhere) };
     let (now, entropy) = (Instant::now(), &shared.wiring.entropy);
     let mut tried = Vec::new();
+    let far = |peer| peers.distance(peer);
     loop {
-        let place = match shared.cluster.elsewhere.route(dispatch, wanted, &tried, now, entropy) {
+        let place = match shared.cluster.elsewhere.route(dispatch, wanted, &tried, &far, now, entropy) {
             Whither::To(place) => place,
             none => return Err(none),
         };

@@ -63,9 +63,11 @@ pub(super) async fn first_answer(
     let status = status.ok().and_then(Result::ok);
     let status = status.and_then(|text| serde_json::from_slice::<Value>(&text).ok());
     let why = status.as_ref().and_then(explain).unwrap_or_else(|| {
-        "the servers are down, the network does not reach them, the database was never configured, or the client library is of \
-         another release than the servers"
-            .into()
+        let tls = if cluster.speaks_tls() { REFUSED_TLS } else { "" };
+        format!(
+            "the servers are down, the network does not reach them, {tls}the database was never configured, or the client \
+             library is of another release than the servers"
+        )
     });
     Err(Error::unavailable(format!(
         "the FoundationDB cluster {} (coordinators {}) did not answer within {} s: {why}; look at `fdbcli -C {} --exec status` \
@@ -76,6 +78,10 @@ pub(super) async fn first_answer(
         options.cluster_file.display(),
     )))
 }
+
+/// The library does not tell why a handshake failed.
+const REFUSED_TLS: &str = "TLS is refused (store.fdb.certificate must be from an authority that the servers believe, theirs from \
+                           store.fdb.ca, and meet store.fdb.verify_peers), ";
 
 const STATUS_TIME: Duration = Duration::from_secs(1);
 
