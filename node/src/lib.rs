@@ -25,6 +25,7 @@ mod services;
 mod shutdown;
 #[cfg(test)]
 mod testing;
+mod tiles;
 pub mod tls;
 pub mod wiring;
 

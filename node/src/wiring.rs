@@ -36,6 +36,7 @@ use crate::{
     joining::Door,
     keys,
     services::{self, Context, Followers},
+    tiles,
 };
 
 /// How long a starting node waits until it owns something, or the cluster has nothing for it.
@@ -199,7 +200,9 @@ pub(crate) async fn assemble(
     let counters = forward::Metrics::register(&registry)?;
     let forward = Forward::new(context.clone(), counters.clone(), message_bytes);
     let routes = services::routes(&context, message_bytes);
-    let guarded = routes.into_axum_router().layer(Guard::new(&context, forward.clone()));
+    let guard = Guard::new(&context, forward.clone());
+    let tiles = tiles::router(context.clone(), guard.clone());
+    let guarded = routes.into_axum_router().layer(guard);
 
     let membership = match member {
         None => None,
@@ -234,6 +237,7 @@ pub(crate) async fn assemble(
     let top = root.clone();
     let host = Host {
         routes: guarded.into(),
+        https: tiles,
         jwks: Arc::new(move || tokens.jwks()),
         ready,
         registry,

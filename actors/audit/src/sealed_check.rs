@@ -73,7 +73,7 @@ impl Trees {
         let fault = |why: String| Err(Fault::from(why.as_str()));
         let opened = self.keys.iter().map(|key| Checkpoint::open(note, key.0));
         let Some(head) = opened.clone().find_map(Result::ok) else {
-            let why = opened.filter_map(Result::err).last().map(|error| error.to_string());
+            let why = opened.filter_map(Result::err).next_back().map(|error| error.to_string());
             return fault(format!(
                 "the checkpoint is not believed: {}",
                 why.unwrap_or_else(|| "no key is".into())

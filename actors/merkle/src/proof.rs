@@ -65,7 +65,7 @@ impl Needs {
     /// Returns what the root of the first `size` leaves needs.
     #[must_use]
     pub fn root(size: u64) -> Self {
-        Self(if size == 0 { Vec::new() } else { vec![0..size] })
+        Self((size > 0).then_some(0..size).into_iter().collect())
     }
 
     /// Returns the tiles that are to be read.
@@ -231,15 +231,13 @@ mod tests {
             prop_assert!(is_consistent((from, &old), (size, &whole), &proof));
             prop_assert!(!is_consistent((from, &whole), (size, &whole), &proof));
             prop_assert!(!is_consistent((from, &old), (size, &old), &proof));
-            for at in [flip.index(proof.len())] {
-                let mut other = proof.clone();
-                other[at][0] ^= 1;
-                prop_assert!(!is_consistent((from, &old), (size, &whole), &other));
-                other.remove(at);
-                prop_assert!(!is_consistent((from, &old), (size, &whole), &other));
-                let longer = [proof.as_slice(), &[whole]].concat();
-                prop_assert!(!is_consistent((from, &old), (size, &whole), &longer));
-            }
+            let (at, mut other) = (flip.index(proof.len()), proof.clone());
+            other[at][0] ^= 1;
+            prop_assert!(!is_consistent((from, &old), (size, &whole), &other));
+            other.remove(at);
+            prop_assert!(!is_consistent((from, &old), (size, &whole), &other));
+            let longer = [proof.as_slice(), &[whole]].concat();
+            prop_assert!(!is_consistent((from, &old), (size, &whole), &longer));
         }
     }
 }

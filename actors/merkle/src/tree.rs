@@ -28,7 +28,7 @@ impl Tree {
     /// Returns the tree hash; of an empty tree, that of the empty string.
     #[must_use]
     pub fn root(&self) -> Hash {
-        self.levels.last().and_then(|top| top.first()).copied().unwrap_or_else(|| empty_root())
+        self.levels.last().and_then(|top| top.first()).copied().unwrap_or_else(empty_root)
     }
 
     /// Returns the inclusion path of the leaf at `index`, from the leaf upwards.

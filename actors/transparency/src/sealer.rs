@@ -89,7 +89,13 @@ impl Sealer {
         };
         let new = {
             let mut known = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
-            if damage.is_some() { known.insert(tenant) } else { known.remove(&tenant) && false }
+            match damage {
+                Some(_) => known.insert(tenant),
+                None => {
+                    known.remove(&tenant);
+                    return;
+                }
+            }
         };
         let Some(what) = damage else { return };
         self.metrics.damaged.inc();

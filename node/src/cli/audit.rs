@@ -1,12 +1,18 @@
 mod export;
 mod filter;
 mod index;
+mod manifest;
 mod search;
 mod stats;
 
 use clap::Subcommand;
 
-use super::{context::Context, failure::Failure, verify::Verify};
+use super::{
+    context::Context,
+    failure::Failure,
+    proof::{self, Consistency, LogKey, Prove, Trusted},
+    verify::Verify,
+};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Audit {
@@ -22,6 +28,20 @@ pub(crate) enum Audit {
     /// The index by which events are found.
     #[command(subcommand)]
     Index(index::Index),
+    /// Show the newest signed checkpoint of the log.
+    Checkpoint {
+        #[command(flatten)]
+        trusted: Trusted,
+    },
+    /// Prove that an event is in the log.
+    Prove(Prove),
+    /// Prove that the log only grew.
+    Consistency(Consistency),
+    /// The keys that sign checkpoints.
+    Key {
+        #[command(subcommand)]
+        key: LogKey,
+    },
 }
 
 impl Audit {
@@ -30,8 +50,15 @@ impl Audit {
             Self::Search(search) => search.run(ctx).await,
             Self::Stats(stats) => stats.run(ctx).await,
             Self::Export(export) => export.run(ctx).await,
-            Self::Verify(verify) => verify.run(ctx),
+            Self::Verify(verify) => match verify.manifest() {
+                Some(manifest) => manifest::verify(ctx, verify.file(), manifest, verify.keys()),
+                None => verify.run(ctx),
+            },
             Self::Index(index) => index.run(ctx).await,
+            Self::Checkpoint { trusted } => proof::checkpoint(ctx, &trusted).await,
+            Self::Prove(prove) => prove.run(ctx).await,
+            Self::Consistency(consistency) => consistency.run(ctx).await,
+            Self::Key { key } => key.run(ctx).await,
         }
     }
 }

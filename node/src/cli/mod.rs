@@ -24,6 +24,7 @@ mod pki;
 mod policy;
 mod profile;
 mod progress;
+mod proof;
 mod render;
 mod restore;
 mod role;

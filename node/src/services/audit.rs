@@ -8,20 +8,23 @@ use std::pin::Pin;
 use aesp_audit::{Export, Query};
 use aesp_call::Granted;
 use aesp_proto::{
-    Error,
+    Error, TenantId,
     v1::{
-        AuditIndex, EventType, ExportAuditLogsRequest, ExportAuditLogsResponse, FollowEventsRequest,
-        GetAuditIndexRequest, GetAuditStatisticsRequest, GetAuditStatisticsResponse, LogEventRequest,
-        LogEventResponse, Outcome, QueryEventsRequest, QueryEventsResponse, RebuildAuditIndexRequest,
-        RebuildAuditIndexResponse, enterprise_audit_service_server,
+        AuditIndex, ConsistencyProof, EventType, ExportAuditLogsRequest, ExportAuditLogsResponse,
+        FollowEventsRequest, GetAuditIndexRequest, GetAuditStatisticsRequest, GetAuditStatisticsResponse,
+        GetCheckpointRequest, GetConsistencyProofRequest, GetInclusionProofRequest, GetLogKeysRequest,
+        GetLogKeysResponse, InclusionProof, LogCheckpoint, LogEventRequest, LogEventResponse, Outcome,
+        QueryEventsRequest, QueryEventsResponse, RebuildAuditIndexRequest, RebuildAuditIndexResponse,
+        RotateLogKeyRequest, RotateLogKeyResponse, enterprise_audit_service_server,
     },
 };
 use aesp_search::Index;
+use aesp_transparency::{Log, LogKeys};
 use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
 pub(crate) use self::follow::Followers;
-use super::{Context, enter};
+use super::{Context, enter, proofs};
 
 /// The audit log, to be found, counted, followed and exported; and events of reporters outside the Host.
 pub(crate) struct Audit(pub(crate) Context);
@@ -29,6 +32,10 @@ pub(crate) struct Audit(pub(crate) Context);
 type Parts = Pin<Box<dyn Stream<Item = Result<ExportAuditLogsResponse, Status>> + Send>>;
 
 impl Audit {
+    fn log(&self, tenant: TenantId) -> Log {
+        Log::new(self.0.store.clone(), tenant)
+    }
+
     /// Records that the log is read: reading it is itself an event.
     async fn reads(&self, granted: &Granted, what: &str) -> Result<(), Error> {
         let event = granted.event(EventType::DataAccess, Outcome::Success, what);
@@ -154,8 +161,12 @@ impl enterprise_audit_service_server::EnterpriseAuditService for Audit {
         if let Some(format) = format {
             return Ok(Response::new(export::export(&self.0, granted, &entry.message, format).await?));
         }
-        let export =
+        let seals = self.0.store.run(|tx| Box::pin(LogKeys::seals(tx))).await.map_err(Error::from)?;
+        let mut export =
             Export::open(&self.0.store, &*self.0.clock, granted.tenant()).await.map_err(Error::from)?;
+        if let Some(seals) = seals {
+            export = export.with_seals(&seals).map_err(Error::from)?;
+        }
         // INVARIANT R1: an export ends with the right to it.
         let access = self.0.access.clone();
         let lines = export.into_stream().then(move |part| {
@@ -173,5 +184,58 @@ impl enterprise_audit_service_server::EnterpriseAuditService for Audit {
             async move { show }
         });
         Ok(Response::new(Box::pin(until_refused.map(|part| part.map_err(Status::from)))))
+    }
+    async fn get_checkpoint(
+        &self,
+        request: Request<GetCheckpointRequest>,
+    ) -> Result<Response<LogCheckpoint>, Status> {
+        let entry = enter(request)?;
+        let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
+        let checkpoint = proofs::checkpoint(&self.log(granted.tenant())).await;
+        Ok(Response::new(proofs::read(&self.0, &granted, "audit log checkpoint", checkpoint).await?))
+    }
+
+    async fn get_inclusion_proof(
+        &self,
+        request: Request<GetInclusionProofRequest>,
+    ) -> Result<Response<InclusionProof>, Status> {
+        let entry = enter(request)?;
+        let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
+        let proof = proofs::inclusion(&self.log(granted.tenant()), &entry.message).await;
+        Ok(Response::new(proofs::read(&self.0, &granted, "audit log inclusion proof", proof).await?))
+    }
+
+    async fn get_consistency_proof(
+        &self,
+        request: Request<GetConsistencyProofRequest>,
+    ) -> Result<Response<ConsistencyProof>, Status> {
+        let entry = enter(request)?;
+        let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
+        let proof = proofs::consistency(&self.log(granted.tenant()), &entry.message).await;
+        Ok(Response::new(proofs::read(&self.0, &granted, "audit log consistency proof", proof).await?))
+    }
+
+    async fn get_log_keys(
+        &self,
+        request: Request<GetLogKeysRequest>,
+    ) -> Result<Response<GetLogKeysResponse>, Status> {
+        let entry = enter(request)?;
+        let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
+        let keys = proofs::read(&self.0, &granted, "audit log keys", proofs::keys(&self.0).await).await?;
+        Ok(Response::new(GetLogKeysResponse { keys }))
+    }
+
+    async fn rotate_log_key(
+        &self,
+        request: Request<RotateLogKeyRequest>,
+    ) -> Result<Response<RotateLogKeyResponse>, Status> {
+        let entry = enter(request)?;
+        let granted = self.0.access.permit_tenant(&entry.caller, &entry.action, TenantId::PLATFORM).await?;
+        let now = self.0.clock.now();
+        let rotated = self.0.commit(&granted, "log-key".into(), move |tx| {
+            Box::pin(async move { Ok(LogKeys::rotate(tx, now).await?) })
+        });
+        let key = proofs::key_on_the_wire(rotated.await?, now);
+        Ok(Response::new(RotateLogKeyResponse { key: Some(key) }))
     }
 }

@@ -103,20 +103,30 @@ impl Context {
 
     /// Permits the RPC's own action on the tenant that the request names.
     pub(crate) async fn grant<T>(&self, entry: &Entry<T>, tenant: &str) -> Result<Granted, Error> {
+        self.grant_named(&entry.caller, &entry.action, tenant).await
+    }
+
+    /// As [`Context::grant`], for a request that is no RPC.
+    pub(crate) async fn grant_named(
+        &self,
+        caller: &Caller,
+        action: &str,
+        tenant: &str,
+    ) -> Result<Granted, Error> {
         // An unknown name is refused like another's tenant, with a record.
-        let target = match self.tenant(&entry.caller, tenant).await {
+        let target = match self.tenant(caller, tenant).await {
             Ok(target) => target,
             Err(error) if error.code() == ErrorCode::TenantAccessDenied => TenantId::from_bytes([0xff; 16]),
             Err(error) => return Err(error),
         };
-        let granted = self.access.permit_tenant(&entry.caller, &entry.action, target).await?;
-        if target != entry.caller.tenant()
+        let granted = self.access.permit_tenant(caller, action, target).await?;
+        if target != caller.tenant()
             && let Err(error) = self.views.get(target).await
         {
             // Only operators get here: the tenant does not exist or was deleted, so its log can't take the record.
             let mut event =
                 granted.event(EventType::Authorization, Outcome::Denied, format!("tenant:{target}"));
-            event.tenant = entry.caller.tenant();
+            event.tenant = caller.tenant();
             event.details.reason = "there is no such tenant".into();
             self.recorder.append(vec![event]).await?;
             return Err(error.into());

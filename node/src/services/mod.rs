@@ -15,6 +15,7 @@ mod join;
 mod keys;
 mod page;
 mod policy;
+mod proofs;
 mod registry;
 mod runtime;
 pub(crate) mod tenant;

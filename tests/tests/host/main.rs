@@ -30,6 +30,7 @@ mod raw_runtime;
 mod repeats;
 mod revocation;
 mod runtimes;
+mod sealed_log;
 mod sessions;
 mod silent_runtime;
 mod start_up;

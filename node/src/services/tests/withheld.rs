@@ -5,9 +5,9 @@ use aesp_proto::{
     Error, PrincipalId, TenantId,
     v1::{
         AuditFormat, AuthorizeActionRequest, EvaluatePolicyRequest, ExportAuditLogsRequest,
-        FollowEventsRequest, GetAuditIndexRequest, GetAuditStatisticsRequest, GetPrincipalAuditTrailRequest,
-        GetSessionRequest, GetUserPermissionsRequest, ListRolesRequest, QueryEventsRequest,
-        ValidateTokenRequest, agent_service_server::AgentService as _,
+        FollowEventsRequest, GetAuditIndexRequest, GetAuditStatisticsRequest, GetLogKeysRequest,
+        GetPrincipalAuditTrailRequest, GetSessionRequest, GetUserPermissionsRequest, ListRolesRequest,
+        QueryEventsRequest, ValidateTokenRequest, agent_service_server::AgentService as _,
         enterprise_audit_service_server::EnterpriseAuditService as _,
         enterprise_authentication_service_server::EnterpriseAuthenticationService as _,
         enterprise_authorization_service_server::EnterpriseAuthorizationService as _,
@@ -54,7 +54,7 @@ impl Reader {
 type Read = for<'a> fn(&'a World, &'a Reader) -> BoxFuture<'a, Result<(), Status>>;
 
 /// Reads, each with the moment after which it only has to be answered.
-const READS: [(&str, Hold, Read); 10] = [
+const READS: [(&str, Hold, Read); 11] = [
     ("GetSession", Hold::Commit, |world, reader| {
         let request = GetSessionRequest { session_id: reader.session.clone() };
         let request = request_by(&reader.caller, "AgentService/GetSession", request);
@@ -84,6 +84,12 @@ const READS: [(&str, Hold, Read); 10] = [
         let request = request_by(&reader.caller, "EnterpriseAuditService/GetAuditIndex", request);
         let audit = Audit(world.context.clone());
         async move { audit.get_audit_index(request).await.map(drop) }.boxed()
+    }),
+    ("GetLogKeys", Hold::Commit, |world, reader| {
+        let request = GetLogKeysRequest::default();
+        let request = request_by(&reader.caller, "EnterpriseAuditService/GetLogKeys", request);
+        let audit = Audit(world.context.clone());
+        async move { audit.get_log_keys(request).await.map(drop) }.boxed()
     }),
     ("ListRoles", Hold::Commit, |world, reader| {
         let request = ListRolesRequest::default();
