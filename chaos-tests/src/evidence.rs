@@ -251,6 +251,10 @@ async fn verify(access: &Access, export: &Path) -> anyhow::Result<Verified> {
     let report: Value =
         serde_json::from_slice(&output.stdout).context("aesp audit verify printed no JSON")?;
     let events = report["events"].as_u64().context("aesp audit verify told no number of events")?;
+    let logs = report["logs"].as_array().context("aesp audit verify told of no sealed logs")?;
+    if events > 0 && logs.is_empty() {
+        return Ok(Verified::Broken("no checkpoint seals any of the events".to_owned()));
+    }
     Ok(Verified::Good { events })
 }
 

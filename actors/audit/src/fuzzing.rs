@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use aesp_merkle::{Checkpoint, Coordinates};
 use aesp_proto::TenantId;
 
 use crate::{PublicKey, Query, cursor, line, verify};
@@ -9,10 +10,11 @@ use crate::{PublicKey, Query, cursor, line, verify};
 /// A true export, whose key the fuzzer does not have.
 const SAMPLE: &[u8] = include_bytes!("../../../fuzz/corpus/audit_export/sample.jsonl");
 
-/// Verifies the bytes as an export, and reads them as a cursor.
+/// Verifies the bytes as an export, and reads them as a cursor, as a checkpoint and as the path of a tile.
 ///
 /// # Panics
-/// If anything but the sample itself verifies under the sample's key.
+/// If anything but the sample itself verifies under the sample's key, a note is believed that nobody signed, or a path is read that
+/// is not written so.
 pub fn audit_export(bytes: &[u8]) {
     if verify(bytes, &[*key()]).is_ok() {
         assert!(bytes == SAMPLE, "an export was changed and still verifies");
@@ -20,6 +22,11 @@ pub fn audit_export(bytes: &[u8]) {
     // Without a trusted key anybody may have made the export, but not one that breaks the verifier.
     drop(verify(bytes, &[]));
     if let Ok(text) = str::from_utf8(bytes) {
+        assert!(Checkpoint::open(text, key().0).is_err(), "nobody signed this checkpoint");
+        drop(Checkpoint::glance(text));
+        if let Ok(resource) = Coordinates::parse(text) {
+            assert_eq!(resource.to_string(), text);
+        }
         let query = Query::new(TenantId::from_bytes([1; 16]));
         if let Ok(position) = cursor::decode(&query, text) {
             assert_eq!(cursor::encode(&query, &position), text);
