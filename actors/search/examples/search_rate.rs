@@ -90,11 +90,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
             }),
         ),
         (
-            "two words",
-            Box::new(move |round| Filter {
-                words: words(&format!("invocation policy worker {}", round % 9)),
-                ..none()
-            }),
+            "three words",
+            Box::new(move |round| Filter { words: words(&format!("policy worker {}", round % 9)), ..none() }),
         ),
         (
             "what is nowhere",

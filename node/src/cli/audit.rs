@@ -1,6 +1,7 @@
 mod export;
 mod filter;
 mod index;
+mod manifest;
 mod search;
 mod stats;
 
@@ -49,12 +50,15 @@ impl Audit {
             Self::Search(search) => search.run(ctx).await,
             Self::Stats(stats) => stats.run(ctx).await,
             Self::Export(export) => export.run(ctx).await,
-            Self::Verify(verify) => verify.run(ctx),
+            Self::Verify(verify) => match verify.manifest() {
+                Some(manifest) => manifest::verify(ctx, verify.file(), manifest, verify.keys()),
+                None => verify.run(ctx),
+            },
+            Self::Index(index) => index.run(ctx).await,
             Self::Checkpoint { trusted } => proof::checkpoint(ctx, &trusted).await,
             Self::Prove(prove) => prove.run(ctx).await,
             Self::Consistency(consistency) => consistency.run(ctx).await,
             Self::Key { key } => key.run(ctx).await,
-            Self::Index(index) => index.run(ctx).await,
         }
     }
 }

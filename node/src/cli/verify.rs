@@ -1,10 +1,10 @@
 use std::{
     fs::File,
-    io::{BufRead, BufReader, Read, stdin},
+    io::{BufRead, BufReader, stdin},
     path::{Path, PathBuf},
 };
 
-use aesp_audit::{ManifestReport, PublicKey, Report, Trust, verify_manifest, verify_with};
+use aesp_audit::{PublicKey, Report, Trust, verify_with};
 use clap::Args;
 use data_encoding::HEXLOWER_PERMISSIVE;
 use serde_json::json;
@@ -27,7 +27,7 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
     /// The manifest of an export in another form than JSON Lines.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["log_keys", "against"])]
     manifest: Option<PathBuf>,
 }
 
@@ -38,51 +38,24 @@ pub(super) fn public_key(text: &str) -> Result<PublicKey, String> {
 }
 
 impl Verify {
+    /// Returns the manifest to check the file by, if there is one.
+    pub(super) fn manifest(&self) -> Option<&Path> {
+        self.manifest.as_deref()
+    }
+
+    pub(super) fn file(&self) -> &Path {
+        &self.file
+    }
+
+    pub(super) fn keys(&self) -> &[PublicKey] {
+        &self.keys
+    }
+
     pub(crate) fn run(self, ctx: &Context) -> Result<(), Failure> {
-        if let Some(manifest) = &self.manifest {
-            return self.by_manifest(ctx, manifest);
-        }
         let trust = Trust { keys: self.keys, log_keys: self.log_keys };
         let against = self.against.as_deref().map(|file| check(file, &trust, None)).transpose()?;
         show(ctx, &check(&self.file, &trust, against.as_ref())?)
     }
-
-    fn by_manifest(&self, ctx: &Context, manifest: &Path) -> Result<(), Failure> {
-        let file: Box<dyn Read> =
-            if self.file == Path::new("-") { Box::new(stdin().lock()) } else { Box::new(open(&self.file)?) };
-        let report = verify_manifest(BufReader::new(open(manifest)?), BufReader::new(file), &self.keys);
-        let report = report.map_err(|why| {
-            Failure::local(format!("the export does not verify: {why}"), "export again and compare")
-        })?;
-        show_manifest(ctx, &report)
-    }
-}
-
-fn open(path: &Path) -> Result<File, Failure> {
-    File::open(path)
-        .map_err(|error| Failure::usage(format!("can't read {}: {error}", path.display()), "name an export"))
-}
-
-fn show_manifest(ctx: &Context, report: &ManifestReport) -> Result<(), Failure> {
-    let keys: Vec<String> = report.keys.iter().map(|key| data_encoding::HEXLOWER.encode(&key.0)).collect();
-    ctx.console.value(&json!({
-        "verified": true,
-        "complete": report.complete,
-        "tenant_id": report.asked.tenant.to_string(),
-        "format": report.asked.format,
-        "start_ms": report.asked.start_ms,
-        "end_ms": report.asked.end_ms,
-        "filter": report.asked.filter,
-        "events": report.events,
-        "bytes": report.bytes,
-        "parts": report.parts,
-        "keys": keys,
-        "trusted": report.trusted,
-    }))?;
-    if !report.complete {
-        ctx.console.note("The export broke off: the file holds only the beginning of what was asked for.")?;
-    }
-    trust(ctx, report.trusted)
 }
 
 fn check(file: &Path, trust: &Trust, earlier: Option<&Report>) -> Result<Report, Failure> {
@@ -129,11 +102,7 @@ fn show(ctx: &Context, report: &Report) -> Result<(), Failure> {
         "unsealed_events": report.unsealed(),
         "checkpoints_trusted": report.sealed_trusted,
     }))?;
-    trust(ctx, report.sealed_trusted || report.trusted && report.sealed.is_empty())
-}
-
-fn trust(ctx: &Context, trusted: bool) -> Result<(), Failure> {
-    if trusted {
+    if report.sealed_trusted || report.trusted && report.sealed.is_empty() {
         return Ok(());
     }
     ctx.console.note(

@@ -1,11 +1,13 @@
 //! Events are found, counted, followed and exported: at one node, and at any of three.
 
-use std::{collections::BTreeSet, fs, time::Duration};
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use aesp_sdk::{Client, v1};
-use aesp_tests::{Account, Tenant, Trio, World, command::json_of, soon, until};
+use aesp_tests::{Account, Host, Tenant, Trio, World, command::json_of, soon, until};
 use anyhow::{Context as _, ensure};
+use data_encoding::BASE64;
 use futures::future::try_join_all;
+use prost::Message;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -225,4 +227,52 @@ async fn events_are_followed_and_found_at_any_node_also_when_their_home_was_kill
     };
     let counted = back.audit().get_audit_statistics(request).await.unwrap().into_inner();
     assert!(counted.counts[0].events > 2 * MANY as u64, "{counted:?}");
+    goes_on_where_it_broke_off(&trio.nodes[2], &reporter, &tenant_id).await;
+}
+
+/// Breaks an export off after its second part, in the middle of the third, and has the command go on.
+async fn goes_on_where_it_broke_off(node: &Host, reporter: &Account, tenant_id: &str) {
+    let client = reporter.client(node).unwrap();
+    let mut request = v1::ExportAuditLogsRequest {
+        tenant_id: tenant_id.into(),
+        format: v1::AuditFormat::Csv.into(),
+        filter: Some(v1::AuditFilter { external: Some(true), ..Default::default() }),
+        ..Default::default()
+    };
+    let mut parts = client.audit().export_audit_logs(request.clone()).await.unwrap().into_inner();
+    let (mut data, mut lines) = (Vec::new(), String::new());
+    while lines.lines().count() < 2 {
+        let part = parts.message().await.unwrap().unwrap();
+        data.extend(part.data);
+        if !part.manifest_line.is_empty() {
+            lines += &format!("{}\n", part.manifest_line);
+            request.cursor = part.cursor;
+        }
+    }
+    let file = node.folder().join("broken.csv");
+    let path = file.to_str().unwrap().to_owned();
+    let beside = |ending: &str| format!("{path}.{ending}");
+    let progress =
+        json!({ "request": BASE64.encode(&request.encode_to_vec()), "bytes": data.len(), "lines": 2 });
+    fs::write(beside("progress"), progress.to_string()).unwrap();
+    fs::write(beside("manifest"), format!("{lines}{{\"part\":")).unwrap();
+    data.extend(b"\"2026-");
+    fs::write(&file, data).unwrap();
+
+    let manifest = beside("manifest");
+    let command = |arguments: &[&str]| {
+        let mut command = node.command();
+        command.env("AESP_API_KEY", &reporter.api_key).arg("audit").args(arguments);
+        command
+    };
+    let verify = || command(&["verify", &path, "--manifest", &manifest]);
+    assert!(json_of(verify()).await.is_err(), "it is not whole");
+    json_of(command(&["export", "-f", &path, "--resume"])).await.unwrap();
+    let verified = json_of(verify()).await.unwrap();
+    assert_eq!(verified["complete"], json!(true));
+    assert!(verified["parts"].as_u64() > Some(2) && verified["events"].as_u64() > Some(2 * MANY as u64));
+    let text = fs::read_to_string(&file).unwrap();
+    assert_eq!(text.lines().count() as u64, verified["events"].as_u64().unwrap() + 1);
+    assert_eq!(text.matches("timestamp_ms").count(), 1, "the names of the columns come once");
+    assert!(!Path::new(&beside("progress")).exists());
 }

@@ -197,15 +197,6 @@ impl Owned {
                 v1::LogEventRequest { event: Some(event) }.encode_to_vec()
             }
             "QueryEvents" => v1::QueryEventsRequest { tenant_id, ..Default::default() }.encode_to_vec(),
-            "GetCheckpoint" => v1::GetCheckpointRequest { tenant_id }.encode_to_vec(),
-            "GetInclusionProof" => {
-                v1::GetInclusionProofRequest { tenant_id, ..Default::default() }.encode_to_vec()
-            }
-            "GetConsistencyProof" => {
-                v1::GetConsistencyProofRequest { tenant_id, from_size: 1, to_size: 0 }.encode_to_vec()
-            }
-            "GetLogKeys" => v1::GetLogKeysRequest { tenant_id }.encode_to_vec(),
-            "RotateLogKey" => v1::RotateLogKeyRequest {}.encode_to_vec(),
             "ExportAuditLogs" => {
                 v1::ExportAuditLogsRequest { tenant_id, ..Default::default() }.encode_to_vec()
             }
@@ -215,6 +206,15 @@ impl Owned {
             "FollowEvents" => v1::FollowEventsRequest { tenant_id, ..Default::default() }.encode_to_vec(),
             "GetAuditIndex" => v1::GetAuditIndexRequest { tenant_id }.encode_to_vec(),
             "RebuildAuditIndex" => v1::RebuildAuditIndexRequest { tenant_id }.encode_to_vec(),
+            "GetCheckpoint" => v1::GetCheckpointRequest { tenant_id }.encode_to_vec(),
+            "GetInclusionProof" => {
+                v1::GetInclusionProofRequest { tenant_id, ..Default::default() }.encode_to_vec()
+            }
+            "GetConsistencyProof" => {
+                v1::GetConsistencyProofRequest { tenant_id, from_size: 1, to_size: 0 }.encode_to_vec()
+            }
+            "GetLogKeys" => v1::GetLogKeysRequest { tenant_id }.encode_to_vec(),
+            "RotateLogKey" => v1::RotateLogKeyRequest {}.encode_to_vec(),
             "ValidateToken" => v1::ValidateTokenRequest { token: self.token.clone() }.encode_to_vec(),
             "RevokeToken" => v1::RevokeTokenRequest { token: String::new(), principal_id }.encode_to_vec(),
             "GetUserRoles" => v1::GetUserRolesRequest { tenant_id, principal_id }.encode_to_vec(),

@@ -46,7 +46,7 @@ fn every_action_is_in_the_table_of_events() {
     let objects: BTreeSet<String> = actions
         .iter()
         .filter_map(|action| action.split_once('.').map(|(object, _)| object.to_owned()))
-        .chain(["store", "tls"].map(str::to_owned))
+        .chain(["log", "store", "tls"].map(str::to_owned))
         .collect();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut files = Vec::new();

@@ -73,12 +73,6 @@ const READS: [(&str, Hold, Read); 11] = [
         let audit = Audit(world.context.clone());
         async move { audit.query_events(request).await.map(drop) }.boxed()
     }),
-    ("GetLogKeys", Hold::Commit, |world, reader| {
-        let request = GetLogKeysRequest::default();
-        let request = request_by(&reader.caller, "EnterpriseAuditService/GetLogKeys", request);
-        let audit = Audit(world.context.clone());
-        async move { audit.get_log_keys(request).await.map(drop) }.boxed()
-    }),
     ("GetAuditStatistics", Hold::Commit, |world, reader| {
         let request = GetAuditStatisticsRequest::default();
         let request = request_by(&reader.caller, "EnterpriseAuditService/GetAuditStatistics", request);
@@ -90,6 +84,12 @@ const READS: [(&str, Hold, Read); 11] = [
         let request = request_by(&reader.caller, "EnterpriseAuditService/GetAuditIndex", request);
         let audit = Audit(world.context.clone());
         async move { audit.get_audit_index(request).await.map(drop) }.boxed()
+    }),
+    ("GetLogKeys", Hold::Commit, |world, reader| {
+        let request = GetLogKeysRequest::default();
+        let request = request_by(&reader.caller, "EnterpriseAuditService/GetLogKeys", request);
+        let audit = Audit(world.context.clone());
+        async move { audit.get_log_keys(request).await.map(drop) }.boxed()
     }),
     ("ListRoles", Hold::Commit, |world, reader| {
         let request = ListRolesRequest::default();
