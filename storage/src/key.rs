@@ -27,6 +27,7 @@
 // | SESSION …            | 0050 | sessions and outcomes                   |
 // | RUNTIME_REGISTRATION | 0060 | Runtimes                                |
 // | AUDIT_EVENT …        | 0070 | the audit log                           |
+// | AUDIT_SINK …         | 00A0 | where audit events are sent             |
 
 use aesp_proto::TenantId;
 
@@ -126,6 +127,14 @@ kinds! {
     AUDIT_WRITER = 0x0072;
     /// A key that signs the audit log.
     AUDIT_KEY = 0x0073;
+    /// A sink of audit events.
+    AUDIT_SINK = 0x00A0;
+    /// How a sink fares, as a node tells it.
+    AUDIT_SINK_REPORT = 0x00A1;
+    /// How far a sink has taken a tenant's events.
+    AUDIT_SINK_CURSOR = 0x00A2;
+    /// An event that a sink refused.
+    AUDIT_DEAD_LETTER = 0x00A3;
 }
 
 impl Kind {

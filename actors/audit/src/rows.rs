@@ -18,7 +18,7 @@ pub(crate) const POSITION_BYTES: usize = 16;
 const PREFIX_BYTES: usize = 18;
 
 /// Where an event stands in its tenant's log: log epoch, versionstamp, index. Orders as the log does.
-pub(crate) type Position = [u8; POSITION_BYTES];
+pub type Position = [u8; POSITION_BYTES];
 /// Where a commit stands in its tenant's log: log epoch, versionstamp.
 pub(crate) type Commit = [u8; COMMIT_BYTES];
 
