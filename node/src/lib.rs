@@ -22,6 +22,7 @@ mod metrics;
 mod serve;
 mod services;
 mod shutdown;
+mod sinks;
 #[cfg(test)]
 mod testing;
 pub mod tls;

@@ -10,6 +10,7 @@ use aesp_keys::Measured;
 use aesp_proto::{Clock, Entropy, SystemClock, TenantId};
 use aesp_runtime::Runtimes;
 use aesp_session::Sessions;
+use aesp_sinks::Sinks;
 use aesp_storage::{KeyProvider, LmdbOptions, MemoryOptions, Store};
 use aesp_supervision::Supervisor;
 use aesp_tenant::Tenants;
@@ -34,6 +35,7 @@ use crate::{
     joining::Door,
     keys,
     services::{self, Context},
+    sinks,
 };
 
 /// How long a starting node waits until it owns something, or the cluster has nothing for it.
@@ -164,6 +166,23 @@ pub(crate) async fn assemble(
     });
     late.connect(calls.clone());
 
+    let closing = CancellationToken::new();
+    let sinks = Sinks::start(
+        &config.audit.sinks,
+        aesp_sinks::Wiring {
+            store: store.clone(),
+            recorder: recorder.clone(),
+            clock: Arc::clone(&clock),
+            entropy: entropy.clone(),
+            secrets: sinks::secrets(&config.keys)?,
+            metrics: aesp_sinks::Metrics::register(&registry)?,
+            node: cluster.own(),
+            name: config.node.name.clone(),
+            closing: closing.clone(),
+        },
+    )
+    .await?;
+
     let context = Context {
         store,
         views,
@@ -179,14 +198,15 @@ pub(crate) async fn assemble(
         ownership,
         others: Others::default(),
         backups,
+        sinks,
         door: Arc::new(Door::new(config, &registry, entropy.clone())?),
         duty: keys::Duty::new(config),
         entropy: entropy.clone(),
         clock: Arc::clone(&clock),
     };
-    let closing = CancellationToken::new();
     duties::start(&context, closing.clone());
     backup::start(&context, closing.clone());
+    sinks::start(&context, closing.clone());
     let watch = keys::Watch::start(context.store.clone(), key_metrics.clone(), closing.clone());
     context.duty.start(context.clone(), watch.clone(), key_metrics, closing.clone());
     let message_bytes = config.limits.message_bytes as usize;

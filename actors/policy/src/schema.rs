@@ -9,7 +9,7 @@ use cedar_policy::{Entity, EntityId, EntityTypeName, EntityUid, Schema, Validato
 pub const SCHEMA: &str = include_str!("../aesp.cedarschema");
 
 /// Actions that concern the platform as a whole, whatever resource they name: only its operators may do them.
-pub(crate) const PLATFORM_ONLY: [&str; 14] = [
+pub(crate) const PLATFORM_ONLY: [&str; 16] = [
     "authentication.rotate_key",
     "backup.operate",
     "backup.read",
@@ -18,6 +18,8 @@ pub(crate) const PLATFORM_ONLY: [&str; 14] = [
     "cluster.read",
     "key.read",
     "key.rotate",
+    "sink.operate",
+    "sink.read",
     "tenant.create",
     "tenant.delete",
     "tenant.list",

@@ -7,7 +7,9 @@ use std::{
 use aesp_proto::v1;
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{context::Context, failure::Failure, page::Page, progress, verify::Verify};
+use super::{
+    audit_sink::AuditSink, context::Context, failure::Failure, page::Page, progress, verify::Verify,
+};
 
 const COLUMNS: &[&str] =
     &["timestamp_ms", "event_type", "action", "outcome", "principal_id", "resource", "reason", "event_id"];
@@ -24,6 +26,9 @@ pub(crate) enum Audit {
     },
     /// Check an export offline: name the first event that was changed, removed, inserted or moved.
     Verify(Verify),
+    /// Where events are sent as they happen.
+    #[command(subcommand)]
+    Sink(AuditSink),
 }
 
 #[derive(Args, Debug)]
@@ -71,6 +76,7 @@ impl Audit {
             Self::Query(query) => query.run(ctx).await,
             Self::Export { file } => export(ctx, &file).await,
             Self::Verify(verify) => verify.run(ctx),
+            Self::Sink(sink) => sink.run(ctx).await,
         }
     }
 }
