@@ -1,9 +1,6 @@
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -72,7 +69,6 @@ pub(crate) struct Sink {
     pub(crate) transport: Arc<dyn Transport>,
     lanes: Vec<(Arc<Inbox>, watch::Receiver<Seen>)>,
     totals: Arc<Totals>,
-    restarts: AtomicU64,
 }
 
 /// How often it is told how sinks fare: to metrics, and to the store.
@@ -212,14 +208,8 @@ async fn prepare(config: &Config, wiring: &Wiring) -> Result<(Sink, Vec<Lane>), 
             totals: Arc::clone(&totals),
         });
     }
-    let sink = Sink {
-        config: config.clone(),
-        id,
-        transport: transport::open(config, means)?,
-        lanes: ends,
-        totals,
-        restarts: AtomicU64::new(0),
-    };
+    let sink =
+        Sink { config: config.clone(), id, transport: transport::open(config, means)?, lanes: ends, totals };
     Ok((sink, lanes))
 }
 
@@ -229,7 +219,6 @@ async fn supervise(inner: Arc<Inner>, at: usize, number: usize, lane: Arc<Lane>)
         let ended = tokio::spawn(Arc::clone(&lane).run());
         let ended = AbortOnDrop(ended).ended().await;
         let sink = &inner.sinks[at];
-        sink.restarts.fetch_add(1, Ordering::Relaxed);
         tracing::error!(sink = sink.config.name, error = ended, "a lane of an audit sink has crashed");
         tokio::time::sleep(RESTART).await;
         let homes = inner.homes.lock().unwrap_or_else(PoisonError::into_inner).clone();

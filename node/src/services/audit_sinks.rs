@@ -56,7 +56,8 @@ impl AuditSinks {
         Ok(AuditSink {
             name: config.name.clone(),
             kind: config.kind.name().into(),
-            target: config.target.clone(),
+            // What is asked for behind the path may be a secret.
+            target: config.target.split('?').next().unwrap_or_default().to_owned(),
             since_ms: row.since.0,
             from_beginning: config.start == Start::Beginning,
             min_severity: config.min_severity.name().into(),

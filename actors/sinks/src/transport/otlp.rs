@@ -113,7 +113,7 @@ mod wire {
     }
 }
 
-/// The highest of the four numbers of "ERROR", "WARN" … is not used; these are the first of each.
+/// INFO, INFO2, WARN, ERROR and FATAL of the logs data model.
 fn severity_number(severity: Severity) -> i32 {
     match severity {
         Severity::Informational => 9,
