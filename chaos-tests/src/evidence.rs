@@ -229,7 +229,7 @@ async fn roles(administrator: &Client, tenant_id: &str) -> anyhow::Result<BTreeS
 }
 
 async fn download(administrator: &Client, tenant_id: &str, path: &Path) -> anyhow::Result<()> {
-    let request = ExportAuditLogsRequest { tenant_id: tenant_id.to_owned() };
+    let request = ExportAuditLogsRequest { tenant_id: tenant_id.to_owned(), ..Default::default() };
     let refused = |status| anyhow::Error::from(Error::from_status(&status));
     let mut parts = administrator.audit().export_audit_logs(request).await.map_err(refused)?.into_inner();
     let mut file = File::create(path)?;

@@ -53,7 +53,7 @@ impl Guard {
     }
 
     /// Refuses while this node has no place in its cluster: it knows neither whose anything is nor which rights are in force.
-    fn check_lease(&self) -> Result<(), Error> {
+    pub(crate) fn check_lease(&self) -> Result<(), Error> {
         if self.lease.is_held() {
             return Ok(());
         }
@@ -95,17 +95,9 @@ impl Guard {
                 self.check_lease().map_err(|error| error.correlated(&source.correlation_id))?;
                 let forwarded = request.extensions().get::<Forwarded>();
                 let vouched = forwarded.and_then(|by| Some((by.gateway, by.voucher.clone()?)));
-                let caller = match (bearer(request.headers()), vouched, &peer.identity) {
-                    (Some(token), _, _) => self.authenticator.by_token(token, source.clone()).await?,
-                    (None, Some((gateway, word)), _) => self.by_voucher(gateway, &word, &source).await?,
-                    (None, None, Some(identity)) => {
-                        self.authenticator.by_certificate(&identity.identity, source.clone()).await?
-                    }
-                    (None, None, None) => {
-                        let error = Error::new(ErrorCode::AuthenticationFailed, "no credentials were presented")
-                            .remedy("send `authorization: Bearer <access token>`, or connect with a bound certificate");
-                        return Err(self.authenticator.refused(error, &source, "none"));
-                    }
+                let caller = match (bearer(request.headers()), vouched) {
+                    (None, Some((gateway, word))) => self.by_voucher(gateway, &word, &source).await?,
+                    (token, _) => self.by_credentials(token, &peer, &source).await?,
                 };
                 request.extensions_mut().insert(caller);
             }
@@ -113,6 +105,35 @@ impl Guard {
         request.extensions_mut().insert(source);
         request.extensions_mut().insert(operation);
         Ok(())
+    }
+
+    /// Authenticates a request of another protocol, as one for an operation that must be authorized. What it reads goes out only while
+    /// [`Guard::check_lease`] still succeeds.
+    pub(crate) async fn authenticate(&self, headers: &HeaderMap, peer: &PeerInfo) -> Result<Caller, Error> {
+        let source = self.source(headers, peer);
+        self.check_lease().map_err(|error| error.correlated(&source.correlation_id))?;
+        self.by_credentials(bearer(headers), peer, &source).await
+    }
+
+    async fn by_credentials(
+        &self,
+        token: Option<&str>,
+        peer: &PeerInfo,
+        source: &Source,
+    ) -> Result<Caller, Error> {
+        match (token, &peer.identity) {
+            (Some(token), _) => self.authenticator.by_token(token, source.clone()).await,
+            (None, Some(identity)) => {
+                self.authenticator.by_certificate(&identity.identity, source.clone()).await
+            }
+            (None, None) => {
+                let error = Error::new(ErrorCode::AuthenticationFailed, "no credentials were presented")
+                    .remedy(
+                        "send `authorization: Bearer <access token>`, or connect with a bound certificate",
+                    );
+                Err(self.authenticator.refused(error, source, "none"))
+            }
+        }
     }
 
     /// Authenticates the holder of a certificate that another node saw, by that node's word.

@@ -29,6 +29,8 @@ pub type RefusalObserver = Arc<dyn Fn(IpAddr, &'static str) + Send + Sync>;
 pub struct Host {
     /// The gRPC services, behind their guard.
     pub routes: Routes,
+    /// What the HTTPS listener serves beside the keys and its health.
+    pub https: axum::Router,
     /// Returns the public signing keys (RFC 7517).
     pub jwks: Arc<dyn Fn() -> String + Send + Sync>,
     /// Asked by `/readyz` and the gRPC health service.

@@ -10,6 +10,7 @@ pub mod config;
 mod directory;
 mod duties;
 mod end;
+mod followers;
 mod forward;
 mod guard;
 mod host;
@@ -25,6 +26,7 @@ mod shutdown;
 mod sinks;
 #[cfg(test)]
 mod testing;
+mod tiles;
 pub mod tls;
 pub mod wiring;
 

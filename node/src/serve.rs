@@ -139,7 +139,11 @@ impl Node {
         let incoming = acceptor(Protocol::Grpc).incoming(grpc);
         servers.spawn(listen::serve_grpc(routes, incoming, config.limits.clone(), accepting.clone()));
         let incoming = acceptor(Protocol::Https).incoming(https);
-        servers.spawn(listen::serve_https(listen::https_router(host.jwks), incoming, accepting));
+        servers.spawn(listen::serve_https(
+            listen::https_router(host.jwks).merge(host.https),
+            incoming,
+            accepting,
+        ));
 
         let Addresses { grpc, https, metrics, peers } = addresses;
         let peers = peers.map(tracing::field::display);

@@ -9,6 +9,7 @@ use aesp_identity::{TokenOptions, Tokens};
 use aesp_keys::Measured;
 use aesp_proto::{Clock, Entropy, SystemClock, TenantId};
 use aesp_runtime::Runtimes;
+use aesp_search::Index;
 use aesp_session::Sessions;
 use aesp_sinks::Sinks;
 use aesp_storage::{KeyProvider, LmdbOptions, MemoryOptions, Store};
@@ -30,12 +31,13 @@ use crate::{
     directory::{RuntimeQuota, ViewDirectory},
     duties,
     end::End,
+    followers,
     forward::{self, Forward, Owner},
     guard::Guard,
     joining::Door,
     keys,
-    services::{self, Context},
-    sinks,
+    services::{self, Context, Followers},
+    sinks, tiles,
 };
 
 /// How long a starting node waits until it owns something, or the cluster has nothing for it.
@@ -166,6 +168,7 @@ pub(crate) async fn assemble(
     });
     late.connect(calls.clone());
 
+    let searches = aesp_search::Metrics::new(&registry)?;
     let closing = CancellationToken::new();
     let sinks = Sinks::start(
         &config.audit.sinks,
@@ -184,6 +187,8 @@ pub(crate) async fn assemble(
     .await?;
 
     let context = Context {
+        index: Index::new(store.clone(), searches.clone()),
+        followers: Followers::new(searches.followers),
         store,
         views,
         authenticator,
@@ -205,15 +210,17 @@ pub(crate) async fn assemble(
         clock: Arc::clone(&clock),
     };
     duties::start(&context, closing.clone());
+    followers::start(&context, &registry, closing.clone()).await?;
     backup::start(&context, closing.clone());
-    sinks::start(&context, closing.clone());
     let watch = keys::Watch::start(context.store.clone(), key_metrics.clone(), closing.clone());
     context.duty.start(context.clone(), watch.clone(), key_metrics, closing.clone());
     let message_bytes = config.limits.message_bytes as usize;
     let counters = forward::Metrics::register(&registry)?;
     let forward = Forward::new(context.clone(), counters.clone(), message_bytes);
     let routes = services::routes(&context, message_bytes);
-    let guarded = routes.into_axum_router().layer(Guard::new(&context, forward.clone()));
+    let guard = Guard::new(&context, forward.clone());
+    let tiles = tiles::router(context.clone(), guard.clone());
+    let guarded = routes.into_axum_router().layer(guard);
 
     let membership = match member {
         None => None,
@@ -248,6 +255,7 @@ pub(crate) async fn assemble(
     let top = root.clone();
     let host = Host {
         routes: guarded.into(),
+        https: tiles,
         jwks: Arc::new(move || tokens.jwks()),
         ready,
         registry,

@@ -162,6 +162,27 @@ impl Error {
         }
     }
 
+    /// Returns the status of an HTTP answer: the one that stands for the gRPC status.
+    ///
+    /// Source: google/rpc/code.proto.
+    #[must_use]
+    pub fn http_status(&self) -> u16 {
+        match grpc_code(self.code) {
+            Code::Ok => 200,
+            Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => 400,
+            Code::Unauthenticated => 401,
+            Code::PermissionDenied => 403,
+            Code::NotFound => 404,
+            Code::AlreadyExists | Code::Aborted => 409,
+            Code::ResourceExhausted => 429,
+            Code::Cancelled => 499,
+            Code::Unimplemented => 501,
+            Code::Unavailable => 503,
+            Code::DeadlineExceeded => 504,
+            Code::Unknown | Code::Internal | Code::DataLoss => 500,
+        }
+    }
+
     /// Returns the next step that the Host suggests.
     #[must_use]
     pub fn remediation(&self) -> Option<&str> {

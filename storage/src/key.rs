@@ -27,6 +27,7 @@
 // | SESSION …            | 0050 | sessions and outcomes                   |
 // | RUNTIME_REGISTRATION | 0060 | Runtimes                                |
 // | AUDIT_EVENT …        | 0070 | the audit log                           |
+// | SEARCH_STATE …       | 0080 | the index of the audit log              |
 // | AUDIT_SINK …         | 00A0 | where audit events are sent             |
 
 use aesp_proto::TenantId;
@@ -127,6 +128,30 @@ kinds! {
     AUDIT_WRITER = 0x0072;
     /// A key that signs the audit log.
     AUDIT_KEY = 0x0073;
+    /// Whose logs a commit made longer.
+    AUDIT_COMMIT = 0x0074;
+    /// A tile of the Merkle tree over a tenant's events.
+    LOG_TILE = 0x0075;
+    /// Where the events of a tile stand in the log.
+    LOG_BUNDLE = 0x0076;
+    /// How far a tenant's log is sealed.
+    LOG_STATE = 0x0077;
+    /// A signed checkpoint of a tenant's log.
+    LOG_CHECKPOINT = 0x0078;
+    /// A key that signs checkpoints.
+    LOG_KEY = 0x0079;
+    /// The leaf of an event, by the event's id.
+    LOG_LEAF = 0x007A;
+    /// How far a tenant's index of its audit log is.
+    SEARCH_STATE = 0x0080;
+    /// Which events a segment of the index holds.
+    SEARCH_SEGMENT = 0x0081;
+    /// Where the events of a segment stand.
+    SEARCH_PLACES = 0x0082;
+    /// How many events of a segment are of each sort.
+    SEARCH_COUNTS = 0x0083;
+    /// Which events of a segment have which terms.
+    SEARCH_TERMS = 0x0084;
     /// A sink of audit events.
     AUDIT_SINK = 0x00A0;
     /// How a sink fares, as a node tells it.

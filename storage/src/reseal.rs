@@ -41,7 +41,7 @@ const STEP_ROWS: usize = 500;
 const STEP_BYTES: usize = 500_000;
 
 /// What lies under a tenant and is never sealed under its data key.
-const NEVER_SEALED: [Kind; 10] = [
+const NEVER_SEALED: [Kind; 15] = [
     Kind::REQUEST,
     Kind::SHARD,
     Kind::TENANT_KEYS,
@@ -52,6 +52,11 @@ const NEVER_SEALED: [Kind; 10] = [
     Kind::RIGHTS_CHANGE,
     Kind::AUDIT_EVENT,
     Kind::AUDIT_BATCH,
+    Kind::AUDIT_COMMIT,
+    Kind::LOG_TILE,
+    Kind::LOG_BUNDLE,
+    Kind::LOG_CHECKPOINT,
+    Kind::LOG_LEAF,
 ];
 
 const PLATFORM: TenantId = TenantId::PLATFORM;

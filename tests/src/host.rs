@@ -139,6 +139,12 @@ impl Host {
         self.addresses.grpc
     }
 
+    /// Returns where the node takes HTTPS.
+    #[must_use]
+    pub fn https(&self) -> SocketAddr {
+        self.addresses.https
+    }
+
     /// Returns where metrics are, in plain HTTP.
     #[must_use]
     pub fn metrics(&self) -> SocketAddr {

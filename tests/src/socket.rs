@@ -8,7 +8,10 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
     version::TLS13,
 };
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint};
 
@@ -25,7 +28,7 @@ impl Host {
         name: &str,
         certificate: Option<&Certificate>,
     ) -> anyhow::Result<TlsStream<TcpStream>> {
-        self.secured(self.grpc(), name, certificate).await
+        self.secured(self.grpc(), name, certificate, true).await
     }
 
     /// Opens one to where other nodes reach this one, with a certificate.
@@ -37,7 +40,7 @@ impl Host {
         name: &str,
         certificate: &Certificate,
     ) -> anyhow::Result<TlsStream<TcpStream>> {
-        self.secured(self.peers().context("the node is alone")?, name, Some(certificate)).await
+        self.secured(self.peers().context("the node is alone")?, name, Some(certificate), true).await
     }
 
     async fn secured(
@@ -45,6 +48,7 @@ impl Host {
         at: SocketAddr,
         name: &str,
         certificate: Option<&Certificate>,
+        http2: bool,
     ) -> anyhow::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         for authority in CertificateDer::pem_file_iter(self.ca())? {
@@ -60,10 +64,24 @@ impl Host {
                 builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(&own.key)?)?
             }
         };
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.alpn_protocols = if http2 { vec![b"h2".to_vec()] } else { vec![b"http/1.1".to_vec()] };
         let socket = TcpStream::connect(at).await?;
         let name = ServerName::try_from(name.to_owned())?;
         Ok(TlsConnector::from(Arc::new(config)).connect(name, socket).await?)
+    }
+
+    /// Asks the HTTPS listener for a path, with HTTP/1.1; returns the whole answer as it came.
+    ///
+    /// # Errors
+    /// When the node can't be reached or ends the connection early.
+    pub async fn get(&self, path: &str, token: Option<&str>) -> anyhow::Result<Vec<u8>> {
+        let mut socket = self.secured(self.https(), "localhost", None, false).await?;
+        let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{token}\r\n");
+        socket.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).await?;
+        Ok(answer)
     }
 
     /// Returns a channel that adds nothing to requests, no authorization above all.

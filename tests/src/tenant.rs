@@ -142,7 +142,7 @@ impl Tenant {
     /// # Errors
     /// The Host's refusal.
     pub async fn export(&self) -> anyhow::Result<Vec<u8>> {
-        let request = ExportAuditLogsRequest { tenant_id: self.id.clone() };
+        let request = ExportAuditLogsRequest { tenant_id: self.id.clone(), ..Default::default() };
         let mut parts =
             self.administrator.audit().export_audit_logs(request).await.map_err(refusal)?.into_inner();
         let mut all = Vec::new();

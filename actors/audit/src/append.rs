@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use aesp_merkle::{Hash, leaf_hash};
 use aesp_proto::{Clock, TenantId, Timestamp, WriterId};
 use aesp_storage::{Error as StoreError, TenantKeys, Transaction};
 use data_encoding::BASE64;
@@ -13,9 +14,9 @@ use prost::Message;
 use crate::{
     Error, Event,
     batch::{self, Link},
+    feed,
     key::NodeKey,
     leaf::{self, Place},
-    merkle::{Hash, leaf_hash},
     rows::{self, WriterRow},
     unit::{Failed, Unit},
 };
@@ -198,6 +199,7 @@ impl<'a> Growth<'a> {
         if links.is_empty() {
             return Ok(links);
         }
+        feed::announce(tx, *log_epoch, self.timestamp, links.iter().map(|(tenant, _)| *tenant))?;
         for ((tenant, _), proof) in links.iter().zip(batch::sign(key, batches)) {
             let prefix = rows::before_stamp(rows::batches(*tenant), *log_epoch);
             tx.set_versionstamped_key(&prefix, &[], &proof.encode_to_vec())?;

@@ -1,16 +1,13 @@
 //! The chain of batches of one (writer, tenant), and the one signature over all the heads of a commit.
 
+use aesp_merkle::{Hash, Tree, leaf_hash, root_of_path, sha256};
 use aesp_proto::{
     TenantId, WriterId,
     v1::{AuditBatch, AuditBatchProof},
 };
 use prost::Message;
 
-use crate::{
-    key::NodeKey,
-    leaf::FORMAT,
-    merkle::{self, Hash, Tree},
-};
+use crate::{key::NodeKey, leaf::FORMAT};
 
 const HEAD_PREFIX: &[u8] = b"aesp-audit-head-v1\n";
 const SIGNED_PREFIX: &[u8] = b"aesp-audit-batch-v1\n";
@@ -51,7 +48,7 @@ impl Link {
 
 /// Returns the head of an encoded `AuditBatch`.
 pub(crate) fn head(batch: &[u8]) -> Hash {
-    merkle::sha256(&[HEAD_PREFIX, batch])
+    sha256(&[HEAD_PREFIX, batch])
 }
 
 /// Returns the bytes that the node signs for a commit.
@@ -61,7 +58,7 @@ pub(crate) fn signature_input(root_of_heads: &Hash) -> Vec<u8> {
 
 /// Signs the commit of these encoded batches: one signature, and for each batch its own path to it.
 pub(crate) fn sign(key: &NodeKey, batches: Vec<Vec<u8>>) -> Vec<AuditBatchProof> {
-    let tree = Tree::new(batches.iter().map(|batch| merkle::leaf_hash(&head(batch))).collect());
+    let tree = Tree::new(batches.iter().map(|batch| leaf_hash(&head(batch))).collect());
     let signature = key.sign(&signature_input(&tree.root()));
     let head_count = batches.len() as u64;
     let prove = |(index, batch)| AuditBatchProof {
@@ -78,6 +75,6 @@ pub(crate) fn sign(key: &NodeKey, batches: Vec<Vec<u8>>) -> Vec<AuditBatchProof>
 /// Returns the root of heads that the proof leads to, or `None` if its path can't belong to its place.
 pub(crate) fn proven_root(proof: &AuditBatchProof) -> Option<Hash> {
     let path: Option<Vec<Hash>> = proof.path.iter().map(|hash| hash.as_slice().try_into().ok()).collect();
-    let leaf = merkle::leaf_hash(&head(&proof.batch));
-    merkle::root_of_path(leaf, proof.head_index, proof.head_count, &path?)
+    let leaf = leaf_hash(&head(&proof.batch));
+    root_of_path(leaf, proof.head_index, proof.head_count, &path?)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use aesp_merkle::{Hash, Tree, leaf_hash};
 use aesp_proto::{
     TenantId, WriterId,
     v1::{AuditBatch, AuditBatchProof, AuditLeaf},
@@ -11,7 +12,6 @@ use prost::Message;
 use crate::{
     PublicKey, batch, leaf,
     line::{BatchLine, ChainEnd},
-    merkle::{Hash, Tree, leaf_hash},
     verify::Fault,
 };
 

@@ -1,12 +1,12 @@
+use aesp_merkle::sha256;
 use data_encoding::BASE64URL_NOPAD;
 
 use crate::{
     Error, Query,
-    merkle::sha256,
     rows::{POSITION_BYTES, Position},
 };
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const QUERY_BYTES: usize = 8;
 
 /// Returns the cursor of a query after this position: version, a hash of the query, the position.
@@ -28,10 +28,8 @@ pub(crate) fn decode(query: &Query, cursor: &str) -> Result<Position, Error> {
 
 /// Identifies all of the query but its cursor and limit.
 fn fingerprint(query: &Query) -> [u8; QUERY_BYTES] {
-    let Query { tenant, start, end, kinds, principal, session, outcome, action, newest_first, .. } = query;
-    let text = format!(
-        "{tenant} {start:?} {end:?} {kinds:?} {principal:?} {session:?} {outcome:?} {action:?} {newest_first}"
-    );
+    let Query { tenant, start, end, filter, newest_first, .. } = query;
+    let text = format!("{tenant} {start:?} {end:?} {filter:?} {newest_first}");
     let mut out = [0; QUERY_BYTES];
     out.copy_from_slice(&sha256(&[text.as_bytes()])[..QUERY_BYTES]);
     out

@@ -1,5 +1,6 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
+use aesp_merkle::leaf_hash;
 use aesp_proto::{
     Clock, TenantId, WriterId,
     v1::{AuditBatch, AuditBatchProof, AuditLeaf},
@@ -11,10 +12,13 @@ use prost::Message;
 use serde::Serialize;
 
 use crate::{
-    Error, batch,
+    Error, LogKey, PublicKey, batch,
+    checkpoints::{self, Head, Kept},
+    events::Position,
     key::{self, NodeKey},
-    line::{self, Base64, BatchLine, ChainEnd, Digest, EventLine, Header, Line, Trailer, View},
-    merkle::leaf_hash,
+    line::{
+        self, Base64, BatchLine, ChainEnd, CheckpointLine, Digest, EventLine, Header, Line, Trailer, View,
+    },
     rows::{self, Commit},
     view::{self, Keys},
 };
@@ -23,8 +27,19 @@ use crate::{
 const PART_BYTES: usize = 1_000_000;
 /// Batches read at once.
 const PART_BATCHES: usize = 256;
+/// Checkpoints read at once.
+const CHECKPOINTS: usize = 1_000;
 
 type Row = (Bytes, Bytes);
+
+/// What the log keys bring to an export.
+#[derive(Clone, Debug)]
+pub struct Seals {
+    /// Every log key, in the order of their numbers.
+    pub log_keys: Vec<LogKey>,
+    /// Keys that sign batches, with the signatures of the last log key ([`node_key_text`](crate::node_key_text)).
+    pub certificates: Vec<(PublicKey, Vec<u8>)>,
+}
 
 /// A tenant's whole log with its proofs, as JSON Lines, part by part; later commits are left out.
 pub struct Export {
@@ -38,6 +53,24 @@ pub struct Export {
     after: Option<Commit>,
     trailer: Option<Trailer>,
     digest: Digest,
+    /// Where the tree is of which the checkpoints are, if they are exported.
+    leaves: Option<Leaves>,
+    /// The last checkpoint when the export began: all that it covers is exported.
+    sealed: Option<Kept>,
+}
+
+/// Counts the leaves of the trees, to put each checkpoint behind its last one.
+#[derive(Clone, Debug, Default)]
+struct Leaves {
+    head: Head,
+    /// Checkpoints whose leaves are not written out yet, in order.
+    next: VecDeque<Kept>,
+    /// The last that was read.
+    after: Option<Head>,
+    /// Whether that was the last of all.
+    complete: bool,
+    /// The last checkpoint when the export began, as long as it is not written out; a newer one may have taken its place since.
+    newest: Option<Kept>,
 }
 
 /// What one transaction read, in the order of commits. Leaves without a batch are not the writer's; they are
@@ -48,6 +81,31 @@ struct Part {
     more: bool,
 }
 
+impl Leaves {
+    /// Returns the next checkpoint, if it is not beyond `head`.
+    async fn next(&mut self, store: &Store, tenant: TenantId, head: Head) -> Result<Option<Kept>, Error> {
+        if self.next.is_empty() && !self.complete {
+            let after = self.after;
+            let read = store.run(move |tx| Box::pin(checkpoints::after(tx, tenant, after, CHECKPOINTS)));
+            let read = read.await?;
+            self.complete = read.len() < CHECKPOINTS;
+            self.after = read.last().map(|kept| kept.head).or(self.after);
+            self.next.extend(read);
+        }
+        let front = self.next.front().map(|kept| kept.head);
+        let newest = self
+            .newest
+            .take_if(|newest| newest.head <= head && front.is_none_or(|front| front >= newest.head));
+        match newest {
+            None => Ok(self.next.pop_front_if(|kept| kept.head <= head)),
+            Some(newest) => {
+                self.next.pop_front_if(|kept| kept.head == newest.head);
+                Ok(Some(newest))
+            }
+        }
+    }
+}
+
 impl Export {
     /// Fixes where the export ends.
     ///
@@ -55,7 +113,7 @@ impl Export {
     /// The store's, or [`Error::Key`] if the audit key is damaged.
     pub async fn open(store: &Store, clock: &dyn Clock, tenant: TenantId) -> Result<Self, Error> {
         let key = NodeKey::load_or_create(store).await?;
-        let (keys, end) = store
+        let (keys, end, sealed) = store
             .run(move |tx| {
                 Box::pin(async move {
                     let mut end = None;
@@ -64,7 +122,8 @@ impl Export {
                         let last = tx.range_raw(last).await?.first().and_then(|(key, _)| rows::commit(key));
                         end = end.max(last);
                     }
-                    Ok::<_, Error>((key::public_keys(tx).await?, end))
+                    let sealed = checkpoints::last(tx, tenant).await?;
+                    Ok::<_, Error>((key::batch_keys(tx).await?, end, sealed))
                 })
             })
             .await?;
@@ -73,6 +132,8 @@ impl Export {
             tenant,
             exported_at_ms: clock.now(),
             keys: keys.iter().map(|key| Base64(key.0.to_vec())).collect(),
+            log_keys: None,
+            certificates: None,
         };
         let trailer = Trailer {
             batches: 0,
@@ -84,7 +145,26 @@ impl Export {
         };
         let store = store.clone();
         let (header, trailer) = (Some(header), Some(trailer));
-        Ok(Self { store, tenant, key, header, end, after: None, trailer, digest: Digest::default() })
+        let digest = Digest::default();
+        Ok(Self { store, tenant, key, header, end, after: None, trailer, digest, leaves: None, sealed })
+    }
+
+    /// Exports the checkpoints as well, and what they are verified with. To be called before the first part is taken.
+    ///
+    /// # Errors
+    /// [`Error::Key`] if a key that signed batches is not certified.
+    pub fn with_seals(mut self, seals: &Seals) -> Result<Self, Error> {
+        let Some(header) = self.header.as_mut() else { return Ok(self) };
+        let certificate = |key: &Base64| {
+            let found = seals.certificates.iter().find(|(certified, _)| certified.0.as_slice() == key.0);
+            found.map(|(_, signature)| Base64(signature.clone()))
+        };
+        let certificates: Option<Vec<Base64>> = header.keys.iter().map(certificate).collect();
+        header.certificates = Some(certificates.ok_or(Error::Key("a key of batches is not certified"))?);
+        header.log_keys = Some(seals.log_keys.iter().map(Into::into).collect());
+        header.format = line::SEALED_FORMAT.to_owned();
+        self.leaves = Some(Leaves { newest: self.sealed.clone(), ..Leaves::default() });
+        Ok(self)
     }
 
     /// Returns the next whole lines, or `None` after the trailer.
@@ -99,12 +179,16 @@ impl Export {
         }
         let part = self.read().await?;
         for (proof, leaves) in part.commits {
+            let mut checkpoints = self.checkpoints(&leaves).await?;
             self.after = leaves
                 .iter()
                 .map(|(key, _)| key)
                 .chain(proof.iter().map(|(key, _)| key))
                 .fold(self.after, |after, key| after.max(rows::commit(key)));
-            trailer.write(&mut out, proof, &leaves, &part.keys)?;
+            trailer.write(&mut out, proof, &leaves, &part.keys, &mut checkpoints)?;
+        }
+        if !part.more {
+            self.left_over(&mut out).await?;
         }
         self.digest.update(&out);
         if part.more {
@@ -124,6 +208,34 @@ impl Export {
             let part = export.next().await?;
             Ok(part.map(|part| (part, export)))
         })
+    }
+
+    /// Returns the checkpoints whose last leaf is among these, each with how many of them come before it.
+    async fn checkpoints(&mut self, leaves: &[Row]) -> Result<VecDeque<(usize, String)>, Error> {
+        let mut out = VecDeque::new();
+        let Some(state) = &mut self.leaves else { return Ok(out) };
+        for (number, (key, _)) in (1..).zip(leaves) {
+            let log_epoch = rows::commit(key).map(|commit| Position::from_commit(commit).log_epoch());
+            let log_epoch = log_epoch.ok_or(Error::Damaged("an event's key"))?;
+            if state.head.log_epoch != log_epoch {
+                state.head = Head { log_epoch, size: 0 };
+            }
+            state.head.size += 1;
+            // One whose leaf was not where it ought to be comes late, for the verifier to find.
+            while let Some(kept) = state.next(&self.store, self.tenant, state.head).await? {
+                out.push_back((number, kept.note));
+            }
+        }
+        Ok(out)
+    }
+
+    /// Writes the checkpoints that were there when the export began and whose leaves did not come, for the verifier to find.
+    async fn left_over(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
+        let (Some(state), Some(last)) = (&mut self.leaves, &self.sealed) else { return Ok(()) };
+        while let Some(kept) = state.next(&self.store, self.tenant, last.head).await? {
+            write(out, &Line::<View>::Checkpoint(CheckpointLine { note: kept.note }))?;
+        }
+        Ok(())
     }
 
     async fn read(&self) -> Result<Part, Error> {
@@ -197,6 +309,7 @@ impl Trailer {
         batch: Option<Row>,
         leaves: &[Row],
         keys: &Keys,
+        checkpoints: &mut VecDeque<(usize, String)>,
     ) -> Result<(), Error> {
         if let Some((key, proof)) = batch {
             let decoded = AuditBatchProof::decode(proof.as_ref()).map_err(|_| Error::Damaged("a proof"))?;
@@ -213,11 +326,14 @@ impl Trailer {
             };
             write(out, &Line::<View>::Batch(line))?;
         }
-        for (_, leaf) in leaves {
+        for (number, (_, leaf)) in (1..).zip(leaves) {
             let decoded = AuditLeaf::decode(leaf.as_ref()).unwrap_or_default();
             let view = View::from(view::event(&decoded, keys));
             self.events += 1;
             write(out, &Line::Event(EventLine { leaf: Base64(leaf.to_vec()), view }))?;
+            if let Some((_, note)) = checkpoints.pop_front_if(|(after, _)| *after == number) {
+                write(out, &Line::<View>::Checkpoint(CheckpointLine { note }))?;
+            }
         }
         Ok(())
     }

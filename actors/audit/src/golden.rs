@@ -1,5 +1,6 @@
 //! Pins the bytes that can't change any more. A failing test here means: old logs would not verify.
 
+use aesp_merkle::leaf_hash;
 use aesp_proto::{
     DecisionId, Entropy, EventId, PrincipalId, Revision, SessionId, TenantId, Timestamp, WriterId,
     v1::{EventType, Outcome},
@@ -13,7 +14,7 @@ use crate::{
     batch::{self, Link},
     key::NodeKey,
     leaf::{self, Place},
-    line, merkle,
+    line,
 };
 
 const TENANT: TenantId = TenantId::from_bytes([2; 16]);
@@ -65,10 +66,7 @@ fn leaf_and_its_hash() {
          040452100505050505050505050505050505050558ac026001680c7210060606060606060606060606060606067a03aa\
          aaaa8201100707070707070707070707070707070788010992011008080808080808080808080808080808",
     );
-    assert_hex(
-        &merkle::leaf_hash(&leaf_bytes()),
-        "fb7b15153523837abbb46ffbc411a19cac2d184f7810f48bb73ed80da2f87a46",
-    );
+    assert_hex(&leaf_hash(&leaf_bytes()), "fb7b15153523837abbb46ffbc411a19cac2d184f7810f48bb73ed80da2f87a46");
 }
 
 #[test]
@@ -97,7 +95,7 @@ fn sealed_plaintext_and_what_it_is_bound_to() {
 
 #[test]
 fn batch_head_signature_and_proof() {
-    let (first, link) = Link::default().extend(WRITER, TENANT, vec![merkle::leaf_hash(&leaf_bytes()); 3]);
+    let (first, link) = Link::default().extend(WRITER, TENANT, vec![leaf_hash(&leaf_bytes()); 3]);
     assert_hex(
         &first,
         "08011210070707070707070707070707070707071a100202020202020202020202020202020220012803322000000000\

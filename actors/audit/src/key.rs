@@ -1,3 +1,4 @@
+use aesp_merkle::sha256;
 use aesp_proto::TenantId;
 use aesp_storage::{Kind, Row, Scan, Store, Transaction};
 use aws_lc_rs::{
@@ -8,7 +9,7 @@ use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::{Error, merkle::sha256};
+use crate::Error;
 
 /// Names a public key: the first 8 bytes of its SHA-256 hash.
 pub type KeyId = [u8; 8];
@@ -97,8 +98,11 @@ impl NodeKey {
     }
 }
 
-/// Returns the public halves of every key that has signed logs in this store.
-pub(crate) async fn public_keys(tx: &Transaction) -> Result<Vec<PublicKey>, Error> {
+/// Returns the public halves of every key that has signed batches in this store.
+///
+/// # Errors
+/// The store's, or [`Error::Key`] if a stored key is damaged.
+pub async fn batch_keys(tx: &Transaction) -> Result<Vec<PublicKey>, Error> {
     let rows = rows(tx).await?;
     rows.into_iter().map(|(_, row)| row.pair().map(|key| key.public())).collect()
 }

@@ -19,8 +19,8 @@ const TEXT_BYTES: usize = 1024;
 const VALUE_BYTES: usize = 4096;
 /// Fields and policy violations that are kept.
 const ENTRIES: usize = 64;
-/// Bytes of an encoded leaf, below what the store takes as one value.
-const LEAF_BYTES: usize = 90_000;
+/// Bytes of an encoded leaf: what a bundle of entries can say of its length (C2SP tlog-tiles), and below what the store takes as a value.
+const LEAF_BYTES: usize = 65_535;
 
 /// Where in its chain a leaf stands.
 #[derive(Clone, Copy, Debug)]

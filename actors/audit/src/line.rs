@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use aesp_merkle::Hash;
 use aesp_proto::{
     TenantId, Timestamp, WriterId,
     v1::{AuditEvent, EventType, Outcome},
@@ -9,13 +10,12 @@ use aesp_proto::{
 use data_encoding::BASE64;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, de::IgnoredAny};
 
-use crate::{
-    PublicKey,
-    merkle::{self, Hash},
-};
+use crate::{Handover, LogKey, PublicKey};
 
-/// What the header calls this format.
+/// What the header calls the format without checkpoints.
 pub(crate) const FORMAT: &str = "aesp-audit-export-v1";
+/// What it calls the one with them.
+pub(crate) const SEALED_FORMAT: &str = "aesp-audit-export-v2";
 const SIGNED_PREFIX: &[u8] = b"aesp-audit-export-v1\n";
 
 /// Any line, told apart by `line`.
@@ -25,6 +25,7 @@ pub(crate) enum Line<V = IgnoredAny> {
     Header(Header),
     Batch(BatchLine),
     Event(EventLine<V>),
+    Checkpoint(CheckpointLine),
     Trailer(Trailer),
 }
 
@@ -36,6 +37,53 @@ pub(crate) struct Header {
     pub(crate) exported_at_ms: Timestamp,
     /// The public keys that signed; believed only as far as the reader trusts them.
     pub(crate) keys: Vec<Base64>,
+    /// The keys that signed checkpoints, in the order of their numbers; in the second format only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) log_keys: Option<Vec<LogKeyLine>>,
+    /// For each of `keys` the signature of the last log key; in the second format only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) certificates: Option<Vec<Base64>>,
+}
+
+/// A log key, as the header lists it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LogKeyLine {
+    pub(crate) number: u32,
+    pub(crate) public: Base64,
+    /// By the key before, and by this one; the first has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) handover: Option<(Base64, Base64)>,
+}
+
+impl From<&LogKey> for LogKeyLine {
+    fn from(key: &LogKey) -> Self {
+        let handover = key.handover.as_ref();
+        Self {
+            number: key.number,
+            public: Base64(key.public.0.to_vec()),
+            handover: handover.map(|both| (Base64(both.by_previous.clone()), Base64(both.by_next.clone()))),
+        }
+    }
+}
+
+impl LogKeyLine {
+    /// Returns the key, or `None` if it is none.
+    pub(crate) fn key(&self) -> Option<LogKey> {
+        let handover = self.handover.clone();
+        Some(LogKey {
+            number: self.number,
+            public: PublicKey(self.public.0.as_slice().try_into().ok()?),
+            handover: handover.map(|(previous, next)| Handover { by_previous: previous.0, by_next: next.0 }),
+        })
+    }
+}
+
+/// A signed checkpoint of the log; the event before it is its last leaf.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CheckpointLine {
+    pub(crate) note: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -196,6 +244,6 @@ impl Digest {
     }
 
     pub(crate) fn value(&self) -> Hash {
-        merkle::hash_of(self.0.clone())
+        aesp_merkle::hash_of(self.0.clone())
     }
 }

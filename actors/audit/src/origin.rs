@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use aesp_merkle::Checkpoint;
 use aesp_proto::{
     Clock, Entropy, TenantId,
     v1::{AuditBatchProof, EventType, Outcome},
@@ -10,7 +11,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use prost::Message;
 
 use crate::{
-    Error, Event, Options, Recorder, batch,
+    Error, Event, Options, Recorder, batch, checkpoints,
     rows::{self, Commit},
 };
 
@@ -29,7 +30,7 @@ pub struct Origin {
 }
 
 /// Opens the log of every tenant of a store in which no node serves: its next event, `store.restored`, is the first of a new
-/// chain in the new log epoch and names the last commit that is there, and the head of its batch. A log that was opened already
+/// chain in the new log epoch and names the last commit that is there, the head of its batch, and the last checkpoint. A log that was opened already
 /// is left alone. Returns how many were opened.
 ///
 /// A tenant whose keys were destroyed gets the event without what is sealed.
@@ -77,7 +78,7 @@ async fn open(
     origin: &Origin,
     tenant: TenantId,
 ) -> Result<bool, Error> {
-    let (end, keys) = store.run(move |tx| Box::pin(end(tx, tenant))).await?;
+    let (end, sealed, keys) = store.run(move |tx| Box::pin(end(tx, tenant))).await?;
     if end.as_ref().is_some_and(|(commit, _)| commit[..4] >= origin.log_epoch.to_be_bytes()[..]) {
         return Ok(false);
     }
@@ -91,6 +92,11 @@ async fn open(
             tell("last_commit", HEXLOWER.encode(&commit));
             tell("last_head", HEXLOWER.encode(&head));
         }
+        if let Some(head) = sealed {
+            tell("last_checkpoint_origin", head.origin);
+            tell("last_checkpoint_size", head.size.to_string());
+            tell("last_checkpoint_root", HEXLOWER.encode(&head.root));
+        }
     }
     recorder.append(vec![event]).await?;
     Ok(true)
@@ -98,16 +104,19 @@ async fn open(
 
 type End = Option<(Commit, [u8; 32])>;
 
-/// Returns the last commit of the tenant's log with the head of its batch, and whether the tenant has keys.
-async fn end(tx: &Transaction, tenant: TenantId) -> Result<(End, bool), Error> {
+/// Returns the last commit of the tenant's log with the head of its batch, the last checkpoint, and whether the tenant has keys.
+async fn end(tx: &Transaction, tenant: TenantId) -> Result<(End, Option<Checkpoint>, bool), Error> {
     let keys = match tx.tenant_keys(tenant).await {
         Ok(_) => true,
         Err(StoreError::KeyDestroyed { .. }) => false,
         Err(error) => return Err(error.into()),
     };
+    let sealed = checkpoints::last(tx, tenant).await?.and_then(|kept| Checkpoint::glance(&kept.note));
     let last = Range::prefix(&rows::batches(tenant)).limit(1).reverse(true).snapshot(true);
-    let Some((key, proof)) = tx.range_raw(last).await?.into_iter().next() else { return Ok((None, keys)) };
+    let Some((key, proof)) = tx.range_raw(last).await?.into_iter().next() else {
+        return Ok((None, sealed, keys));
+    };
     let commit = rows::commit(&key).ok_or(Error::Damaged("a batch has a bad key"))?;
     let proof = AuditBatchProof::decode(proof.as_ref()).map_err(|_| Error::Damaged("a proof"))?;
-    Ok((Some((commit, batch::head(&proof.batch))), keys))
+    Ok((Some((commit, batch::head(&proof.batch))), sealed, keys))
 }

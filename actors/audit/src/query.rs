@@ -1,17 +1,17 @@
 use std::time::Duration;
 
 use aesp_proto::{
-    PrincipalId, SessionId, TenantId, Timestamp,
-    v1::{AuditEvent, AuditLeaf, EventType, Outcome},
+    TenantId, Timestamp,
+    v1::{AuditEvent, AuditLeaf},
 };
 use aesp_storage::{Range, Store, Transaction};
 use prost::Message;
 
 use crate::{
-    Error, cursor,
+    Error, Filter, cursor,
     rows::{self, Position},
     seek::seek,
-    view,
+    view::{self, Keys},
 };
 
 /// The most events on a page.
@@ -23,10 +23,10 @@ const PAGE_BYTES: usize = 5_000_000;
 const READ_ROWS: usize = 500;
 /// How far the times of neighbours in the log may be out of order: several writers, whose clocks differ and whose
 /// commits take time.
-const DISORDER: Duration = Duration::from_secs(60);
+pub const DISORDER: Duration = Duration::from_secs(60);
 
-/// Which events of a tenant to read. An empty filter lets everything pass.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Which events of a tenant to read.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Query {
     /// Whose log.
     pub tenant: TenantId,
@@ -34,16 +34,8 @@ pub struct Query {
     pub start: Option<Timestamp>,
     /// Before this time.
     pub end: Option<Timestamp>,
-    /// Only these types.
-    pub kinds: Vec<EventType>,
-    /// Only what this principal did, or a Runtime on its behalf.
-    pub principal: Option<PrincipalId>,
-    /// Only within this session.
-    pub session: Option<SessionId>,
-    /// Only what ended so.
-    pub outcome: Option<Outcome>,
-    /// Only this action.
-    pub action: Option<String>,
+    /// Only these.
+    pub filter: Filter,
     /// From the newest backwards.
     pub newest_first: bool,
     /// Events on the page, at most 1,000; 0 means 100.
@@ -69,27 +61,45 @@ impl Query {
             tenant,
             start: None,
             end: None,
-            kinds: Vec::new(),
-            principal: None,
-            session: None,
-            outcome: None,
-            action: None,
+            filter: Filter::default(),
             newest_first: false,
             limit: 0,
             cursor: String::new(),
         }
     }
 
-    fn matches(&self, leaf: &AuditLeaf) -> bool {
+    /// Returns the readable event of a leaf that the query asks for.
+    pub(crate) fn admit(&self, leaf: &AuditLeaf, keys: &Keys) -> Option<AuditEvent> {
         let at = Timestamp(leaf.timestamp_ms);
-        let principal = self.principal.as_ref().map(PrincipalId::as_bytes);
-        self.start.is_none_or(|start| at >= start)
-            && self.end.is_none_or(|end| at < end)
-            && (self.kinds.is_empty() || self.kinds.contains(&leaf.event_type()))
-            && principal.is_none_or(|id| leaf.principal_id == id || leaf.on_behalf_of == id)
-            && self.session.is_none_or(|id| leaf.session_id == id.as_bytes())
-            && self.outcome.is_none_or(|outcome| leaf.outcome() == outcome)
-            && self.action.as_ref().is_none_or(|action| leaf.action == *action)
+        let in_time = self.start.is_none_or(|start| at >= start) && self.end.is_none_or(|end| at < end);
+        if !in_time || !self.filter.admits_leaf(leaf) {
+            return None;
+        }
+        let event = view::event(leaf, keys);
+        self.filter.admits_inside(&event).then_some(event)
+    }
+
+    /// Returns how many events a page has.
+    #[must_use]
+    pub fn page_events(&self) -> usize {
+        if self.limit == 0 { 100 } else { self.limit.min(PAGE_EVENTS) }
+    }
+
+    /// Returns where the page before ended.
+    ///
+    /// # Errors
+    /// [`Error::InvalidCursor`] if it was a page of another query.
+    pub fn after(&self) -> Result<Option<Position>, Error> {
+        match self.cursor.as_str() {
+            "" => Ok(None),
+            text => cursor::decode(self, text).map(Some),
+        }
+    }
+
+    /// Returns the cursor of a page that ended with this event.
+    #[must_use]
+    pub fn cursor_after(&self, position: &Position) -> String {
+        cursor::encode(self, position)
     }
 
     /// Tells whether no event of the query can come after one of this time.
@@ -124,28 +134,40 @@ impl Query {
     }
 }
 
-/// Reads one page.
+/// A part of a tenant's log, in the order of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// What comes after this event.
+    pub after: Option<Position>,
+    /// Up to and with this event.
+    pub upto: Option<Position>,
+}
+
+/// Reads one page, event by event.
 ///
 /// # Errors
 /// [`Error::InvalidCursor`], [`Error::Damaged`], or the store's.
 pub async fn query(store: &Store, query: &Query) -> Result<Page, Error> {
-    let after = match query.cursor.as_str() {
-        "" => None,
-        text => Some(cursor::decode(query, text)?),
-    };
+    query.after()?;
     let query = query.clone();
     store
         .run(move |tx| {
             let query = query.clone();
-            Box::pin(async move { read(tx, &query, after).await })
+            Box::pin(async move { query_in(tx, &query, Span::default()).await })
         })
         .await
 }
 
-async fn read(tx: &Transaction, query: &Query, after: Option<Position>) -> Result<Page, Error> {
-    let limit = if query.limit == 0 { 100 } else { query.limit.min(PAGE_EVENTS) };
+/// Reads one page of a part of the log, as [`query`] does; the page ends with the part.
+///
+/// # Errors
+/// As [`query`].
+pub async fn query_in(tx: &Transaction, query: &Query, span: Span) -> Result<Page, Error> {
+    let after = query.after()?;
+    let limit = query.page_events();
     let keys = view::keys(tx, query.tenant).await?;
     let mut range = query.range(tx, after).await?;
+    span.bound(query.tenant, &mut range);
     let (mut page, mut rows_read, mut bytes_read) = (Page::default(), 0, 0);
     loop {
         let rows = tx.range_raw(range.clone().limit(READ_ROWS)).await?;
@@ -155,9 +177,7 @@ async fn read(tx: &Transaction, query: &Query, after: Option<Position>) -> Resul
             if query.is_past(Timestamp(leaf.timestamp_ms)) {
                 return Ok(page);
             }
-            if query.matches(&leaf) {
-                page.events.push(view::event(&leaf, &keys));
-            }
+            page.events.extend(query.admit(&leaf, &keys));
             rows_read += 1;
             bytes_read += key.len() + value.len();
             if page.events.len() >= limit || rows_read >= PAGE_ROWS || bytes_read >= PAGE_BYTES {
@@ -171,6 +191,19 @@ async fn read(tx: &Transaction, query: &Query, after: Option<Position>) -> Resul
             range.end = key.to_vec();
         } else {
             range.start = [key.as_ref(), &[0]].concat();
+        }
+    }
+}
+
+impl Span {
+    /// Leaves of a range of events what lies in this part.
+    pub(crate) fn bound(&self, tenant: TenantId, range: &mut Range) {
+        let past = |position: Position| [rows::events(tenant).as_slice(), &position, &[0]].concat();
+        if let Some(after) = self.after {
+            range.start = std::mem::take(&mut range.start).max(past(after));
+        }
+        if let Some(upto) = self.upto {
+            range.end = std::mem::take(&mut range.end).min(past(upto));
         }
     }
 }

@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use aesp_proto::{Clock, Entropy, TenantId};
 use aesp_storage::{Store, Transaction};
 use futures::future::BoxFuture;
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
     Error, Event, Metrics, PublicKey, Refused,
@@ -66,6 +66,7 @@ struct Inner {
     refusals: Arc<Refusals>,
     public_key: PublicKey,
     metrics: Metrics,
+    committed: watch::Sender<()>,
 }
 
 /// The running writers.
@@ -73,7 +74,7 @@ struct Inner {
 pub struct Duty {
     writers: Vec<JoinHandle<()>>,
     flusher: JoinHandle<()>,
-    closing: tokio::sync::watch::Sender<bool>,
+    closing: watch::Sender<bool>,
 }
 
 impl Recorder {
@@ -94,7 +95,8 @@ impl Recorder {
         let limits = Limits { total: options.queue_units, per_tenant: options.tenant_units };
         let queues = Arc::new(Queues::new(options.writers, limits));
         let refusals = Arc::new(Refusals::new(options.refusal_sorts));
-        let (closing, closed) = tokio::sync::watch::channel(false);
+        let (closing, closed) = watch::channel(false);
+        let committed = watch::Sender::new(());
         let metrics = options.metrics.clone();
         let flusher = Flusher {
             queues: Arc::clone(&queues),
@@ -107,7 +109,8 @@ impl Recorder {
             let (store, clock, entropy) = (store.clone(), Arc::clone(&clock), entropy.clone());
             let queues = (Arc::clone(queue), Arc::clone(&queues));
             let key = (Arc::clone(&key), log_epoch);
-            let writer = Writer::new(store, queues, clock, entropy, key, options.clone());
+            let (options, committed) = (options.clone(), committed.clone());
+            let writer = Writer::new(store, queues, clock, entropy, key, options, committed);
             tokio::spawn(writer.supervise())
         };
         let duty = Duty {
@@ -115,7 +118,7 @@ impl Recorder {
             flusher: tokio::spawn(flusher.run()),
             closing,
         };
-        Ok((Self { inner: Arc::new(Inner { queues, refusals, public_key, metrics }) }, duty))
+        Ok((Self { inner: Arc::new(Inner { queues, refusals, public_key, metrics, committed }) }, duty))
     }
 
     /// Runs `change` in a batch's transaction and appends its events in the same commit: both are durable when this
@@ -172,6 +175,12 @@ impl Recorder {
     #[must_use]
     pub fn is_parked(&self) -> bool {
         self.inner.queues.iter().any(|queue| queue.is_parked())
+    }
+
+    /// Returns a receiver that hears of every commit of this process's writers.
+    #[must_use]
+    pub fn commits(&self) -> watch::Receiver<()> {
+        self.inner.committed.subscribe()
     }
 
     /// Returns the key that verifies this log.

@@ -2,7 +2,8 @@
 //! their keys carry the commit's versionstamp:
 //!
 //! `tenant (16) | AUDIT_EVENT (2) | log epoch (4) | versionstamp (10) | index (2)` → the bytes of the leaf;
-//! `tenant (16) | AUDIT_BATCH (2) | log epoch (4) | versionstamp (10)` → an `AuditBatchProof`.
+//! `tenant (16) | AUDIT_BATCH (2) | log epoch (4) | versionstamp (10)` → an `AuditBatchProof`;
+//! `PLATFORM (16) | AUDIT_COMMIT (2) | log epoch (4) | versionstamp (10) | part (2)` → see `feed`.
 
 use aesp_proto::{TenantId, Timestamp, WriterId};
 use aesp_storage::{Kind, Row, row_key};
@@ -30,6 +31,11 @@ pub(crate) fn events(tenant: TenantId) -> Vec<u8> {
 /// Returns what the keys of the tenant's batches start with, without the log epoch.
 pub(crate) fn batches(tenant: TenantId) -> Vec<u8> {
     row_key(tenant, Kind::AUDIT_BATCH, &[])
+}
+
+/// Returns what the keys of the feed of commits start with, without the log epoch.
+pub(crate) fn commits() -> Vec<u8> {
+    row_key(TenantId::PLATFORM, Kind::AUDIT_COMMIT, &[])
 }
 
 /// Adds the log epoch, after which the versionstamp comes.

@@ -85,18 +85,6 @@ pub async fn tail(
     Ok(tail)
 }
 
-/// Returns the place of a tenant's last event, if it has any.
-///
-/// # Errors
-/// The store's, or [`Error::Damaged`] if its key is not one of the log's.
-pub async fn end(tx: &Transaction, tenant: TenantId) -> Result<Option<Position>, Error> {
-    let last = Range::prefix(&rows::events(tenant)).reverse(true).limit(1).snapshot(true);
-    let last = tx.range_raw(last).await?;
-    let place =
-        |(key, _): &(bytes::Bytes, bytes::Bytes)| rows::position(key).ok_or(Error::Damaged("an event's key"));
-    last.first().map(place).transpose()
-}
-
 /// Reads one event by its place.
 ///
 /// # Errors
@@ -171,12 +159,5 @@ mod tests {
         assert!(all == names && reads == 3, "a portion ends when it has so many bytes: {reads}");
         assert_eq!(read_all(&store, ReadFrom::About(Timestamp(0)), 1_000, usize::MAX).await.0, names);
         assert_eq!(read_all(&store, ReadFrom::About(Timestamp(i64::MAX)), 9, usize::MAX).await.0.len(), 0);
-        let platform = TenantId::PLATFORM;
-        let last = store.run(move |tx| Box::pin(end(tx, platform))).await.unwrap().unwrap();
-        let found =
-            store.run(move |tx| Box::pin(async move { find(tx, platform, &last).await })).await.unwrap();
-        assert_eq!(found.unwrap().action, "action.699");
-        let nobody = TenantId::from_bytes([9; 16]);
-        assert_eq!(store.run(move |tx| Box::pin(end(tx, nobody))).await.unwrap(), None);
     }
 }

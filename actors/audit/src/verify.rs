@@ -1,17 +1,19 @@
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     io::{BufRead, Read},
 };
 
+use aesp_merkle::Hash;
 use aesp_proto::{EventId, TenantId, Timestamp, WriterId, v1::AuditLeaf};
 use prost::Message;
 
 use crate::{
-    PublicKey,
+    LogKey, PublicKey,
     chain_check::{self, OpenBatch},
-    line::{self, ChainEnd, Digest, EventLine, Header, Line, Trailer},
-    merkle::Hash,
+    line::{self, ChainEnd, Digest, EventLine, Header, Line, LogKeyLine, Trailer},
+    log_key,
+    sealed_check::{SealedLogs, Trees},
 };
 
 /// The longest line that is read; the longest that an export has is far below.
@@ -32,8 +34,31 @@ pub struct Report {
     pub chains: usize,
     /// The keys that signed.
     pub keys: Vec<PublicKey>,
-    /// Whether they were compared with keys that the verifier brought. If not, anybody may have made the export.
+    /// Whether they were compared with keys that the verifier brought, or certified by one. If not, anybody may have made the export.
     pub trusted: bool,
+    /// What the checkpoints seal, by log epoch.
+    pub sealed: SealedLogs,
+    /// Whether a log key that the verifier brought leads to those that signed them.
+    pub sealed_trusted: bool,
+    /// Where the chains end.
+    pub(crate) ends: BTreeMap<WriterId, ChainEnd>,
+}
+
+impl Report {
+    /// Returns how many events no checkpoint of the export covers.
+    #[must_use]
+    pub fn unsealed(&self) -> u64 {
+        self.events.saturating_sub(self.sealed.values().map(|log| log.size).sum())
+    }
+}
+
+/// Public keys that the verifier got from the operator. Without any, an export is compared with itself only.
+#[derive(Clone, Debug, Default)]
+pub struct Trust {
+    /// Keys that sign batches.
+    pub keys: Vec<PublicKey>,
+    /// Keys that sign checkpoints; a key that they certify, or that follows or precedes one of them, is trusted as well.
+    pub log_keys: Vec<PublicKey>,
 }
 
 /// The first thing that is wrong with an export.
@@ -84,8 +109,21 @@ impl From<&str> for Fault {
 ///
 /// # Errors
 /// [`Broken`] with the first bad line.
-pub fn verify(mut export: impl BufRead, trusted: &[PublicKey]) -> Result<Report, Broken> {
-    let mut verifier = Verifier::default();
+pub fn verify(export: impl BufRead, trusted: &[PublicKey]) -> Result<Report, Broken> {
+    verify_with(export, &Trust { keys: trusted.to_vec(), log_keys: Vec::new() }, None)
+}
+
+/// As [`verify`], with any keys, and compared with an earlier export of the same log: each of its chains and what it shows sealed must
+/// be in this one.
+///
+/// # Errors
+/// [`Broken`] with the first bad line.
+pub fn verify_with(
+    mut export: impl BufRead,
+    trust: &Trust,
+    earlier: Option<&Report>,
+) -> Result<Report, Broken> {
+    let mut verifier = Verifier { earlier: earlier.cloned(), ..Verifier::default() };
     let (mut number, mut line) = (0, Vec::new());
     loop {
         number += 1;
@@ -101,15 +139,20 @@ pub fn verify(mut export: impl BufRead, trusted: &[PublicKey]) -> Result<Report,
             return Err(broken(Fault::from(format!("can't be read: {error}").as_str())));
         }
         if line.is_empty() {
-            return verifier.finish(trusted).map_err(broken);
+            return verifier.finish(trust).map_err(broken);
         }
-        verifier.line(&line, trusted).map_err(broken)?;
+        verifier.line(&line, trust).map_err(broken)?;
     }
 }
 
 #[derive(Default)]
 struct Verifier {
     header: Option<(Header, Vec<PublicKey>)>,
+    earlier: Option<Report>,
+    /// Which chains of the earlier export came by.
+    met: BTreeSet<WriterId>,
+    trees: Trees,
+    sealed: SealedLogs,
     chains: BTreeMap<WriterId, ChainEnd>,
     timestamps: BTreeMap<WriterId, i64>,
     last_commit: Vec<u8>,
@@ -121,7 +164,7 @@ struct Verifier {
 }
 
 impl Verifier {
-    fn line(&mut self, bytes: &[u8], trusted: &[PublicKey]) -> Result<(), Fault> {
+    fn line(&mut self, bytes: &[u8], trust: &Trust) -> Result<(), Fault> {
         let Some(text) = bytes.strip_suffix(b"\n") else {
             return Err("the file is cut off within a line".into());
         };
@@ -131,7 +174,7 @@ impl Verifier {
         let line: Line = serde_json::from_slice(text)
             .map_err(|error| Fault::from(format!("not a line of an export: {error}").as_str()))?;
         match (line, &self.header) {
-            (Line::Header(header), None) => self.header(header, trusted)?,
+            (Line::Header(header), None) => self.header(header, trust)?,
             (_, None) => return Err("the export does not begin with its header".into()),
             (Line::Header(_), Some(_)) => return Err("a second header".into()),
             (Line::Batch(batch), Some((header, keys))) => {
@@ -140,7 +183,10 @@ impl Verifier {
                     return Err("the batch is out of the order of commits, or there twice".into());
                 }
                 let (open, end) = chain_check::batch(&batch, header.tenant, keys, &self.chains)?;
+                self.meets(open.writer, end)?;
                 self.chains.insert(open.writer, end);
+                let (log_epoch, _) = batch.commit.0.split_first_chunk().ok_or("the batch names no commit")?;
+                self.trees.commit(u32::from_be_bytes(*log_epoch));
                 self.last_commit = batch.commit.0;
                 self.open = Some(open);
                 self.batches += 1;
@@ -149,8 +195,16 @@ impl Verifier {
                 let tenant = header.tenant;
                 self.event(&event, tenant)?;
             }
+            (Line::Checkpoint(checkpoint), Some((header, _))) => {
+                if header.format != line::SEALED_FORMAT {
+                    return Err("a checkpoint in an export of a format without".into());
+                }
+                self.trees.checkpoint(&checkpoint.note)?;
+            }
             (Line::Trailer(trailer), Some((_, keys))) => {
                 close(&mut self.open)?;
+                self.meets_all()?;
+                self.sealed = self.trees.finish()?;
                 let keys = keys.clone();
                 return self.trailer(&trailer, text, &keys);
             }
@@ -159,19 +213,78 @@ impl Verifier {
         Ok(())
     }
 
-    fn header(&mut self, header: Header, trusted: &[PublicKey]) -> Result<(), Fault> {
-        if header.format != line::FORMAT {
-            return Err("the export has another format".into());
-        }
+    fn header(&mut self, header: Header, trust: &Trust) -> Result<(), Fault> {
         let keys = line::public_keys(&header).ok_or("a public key is not one")?;
         // A key that nobody trusts may be named, but nothing that it signed is believed.
-        let believed = keys.into_iter().filter(|key| trusted.is_empty() || trusted.contains(key));
-        let believed: Vec<_> = believed.collect();
+        let mut believed: Vec<_> = keys.iter().filter(|key| trust.keys.contains(key)).copied().collect();
+        match (header.format.as_str(), &header.log_keys, &header.certificates) {
+            (line::FORMAT, None, None) if trust.log_keys.is_empty() => {}
+            (line::FORMAT, None, None) => {
+                return Err("the export has no checkpoints that a log key could prove".into());
+            }
+            (line::SEALED_FORMAT, Some(listed), Some(certificates)) => {
+                let listed: Option<Vec<LogKey>> = listed.iter().map(LogKeyLine::key).collect();
+                let listed = listed.ok_or("a log key is not one")?;
+                let log_keys = log_key::believed(&listed, &trust.log_keys);
+                if !trust.log_keys.is_empty() && log_keys.is_empty() {
+                    return Err("no log key in the header is a trusted one".into());
+                }
+                // Who trusts no log key has nothing certified by one.
+                let certifier = listed.last().map(|key| key.public);
+                let certifier = certifier.filter(|key| !trust.log_keys.is_empty() && log_keys.contains(key));
+                for (key, certificate) in keys.iter().zip(certificates) {
+                    let text = log_key::node_key_text(key);
+                    if certifier.is_some_and(|certifier| certifier.verifies(&text, &certificate.0)) {
+                        believed.push(*key);
+                    }
+                }
+                let earlier = self.earlier.as_ref().map(|earlier| earlier.sealed.clone());
+                self.trees = Trees::new(log_keys, earlier.unwrap_or_default());
+            }
+            _ => return Err("the export has another format".into()),
+        }
+        if trust.keys.is_empty() && trust.log_keys.is_empty() {
+            believed = keys;
+        }
         if believed.is_empty() {
             return Err("no key in the header is a trusted one".into());
         }
+        if self.earlier.as_ref().is_some_and(|earlier| earlier.tenant != header.tenant) {
+            return Err("the other export is of another tenant".into());
+        }
+        if self.earlier.as_ref().is_some_and(|earlier| earlier.exported_at > header.exported_at_ms) {
+            return Err("the other export is the later one: compare them the other way round".into());
+        }
         self.header = Some((header, believed));
         Ok(())
+    }
+
+    /// Compares where a chain stands with where the earlier export left it.
+    fn meets(&mut self, writer: WriterId, end: ChainEnd) -> Result<(), Fault> {
+        let earlier = self.earlier.as_ref().and_then(|earlier| earlier.ends.get(&writer));
+        let Some(earlier) = earlier.filter(|earlier| end.last_sequence >= earlier.last_sequence) else {
+            return Ok(());
+        };
+        if end == *earlier {
+            self.met.insert(writer);
+        } else if !self.met.contains(&writer) {
+            let why = "the chain is not the one of the other export, up to this batch".to_owned();
+            return Err(Fault { event: None, sequence: Some(end.last_sequence), why });
+        }
+        Ok(())
+    }
+
+    fn meets_all(&self) -> Result<(), Fault> {
+        let missing = self
+            .earlier
+            .iter()
+            .flat_map(|earlier| earlier.ends.keys())
+            .find(|writer| !self.met.contains(*writer));
+        missing.map_or(Ok(()), |writer| {
+            Err(format!("the chain of writer {writer} is shorter than in the other export, or missing")
+                .as_str()
+                .into())
+        })
     }
 
     fn event<V>(&mut self, line: &EventLine<V>, tenant: TenantId) -> Result<(), Fault> {
@@ -190,7 +303,7 @@ impl Verifier {
             return Err(fault(sequence, "the event is older than the one before it in its chain"));
         }
         *last = timestamp;
-        Ok(())
+        self.trees.event(&line.leaf.0).map_err(|why| fault(sequence, &why.why))
     }
 
     fn trailer(&mut self, trailer: &Trailer, text: &[u8], keys: &[PublicKey]) -> Result<(), Fault> {
@@ -217,7 +330,7 @@ impl Verifier {
         Ok(())
     }
 
-    fn finish(self, trusted: &[PublicKey]) -> Result<Report, Fault> {
+    fn finish(self, trust: &Trust) -> Result<Report, Fault> {
         match self.header {
             None => Err("the export is empty".into()),
             Some(_) if !self.complete => Err("the export is cut off: its trailer is missing".into()),
@@ -228,7 +341,10 @@ impl Verifier {
                 events: self.events,
                 chains: self.chains.len(),
                 keys,
-                trusted: !trusted.is_empty(),
+                trusted: !(trust.keys.is_empty() && trust.log_keys.is_empty()),
+                sealed: self.sealed,
+                sealed_trusted: !trust.log_keys.is_empty(),
+                ends: self.chains,
             }),
         }
     }

@@ -17,6 +17,13 @@ pub(crate) type Keys = Result<Arc<TenantKeys>, StoreError>;
 
 /// Where [`AuditEvent::metadata`] says why the sensitive fields are empty.
 const SEALED_BECAUSE: &str = "aesp.sealed";
+/// Where [`AuditEvent::metadata`] has the digests.
+const DIGESTS: [&str; 2] = ["arguments_digest", "result_digest"];
+
+/// Tells whether an entry of [`AuditEvent::metadata`] is no field of the event, but was put there by this view of it.
+pub(crate) fn made_by_view(name: &str) -> bool {
+    name == SEALED_BECAUSE || DIGESTS.contains(&name)
+}
 
 /// Loads the tenant's keys; that they are destroyed is no failure, for the rest of the log stays readable.
 pub(crate) async fn keys(tx: &Transaction, tenant: TenantId) -> Result<Keys, StoreError> {
@@ -73,8 +80,8 @@ fn open(leaf: &AuditLeaf, keys: &Keys) -> Result<AuditSealed, &'static str> {
 
 fn fill(event: &mut AuditEvent, details: AuditSealed) {
     event.metadata = details.fields.into_iter().map(|field| (field.key, field.value)).collect();
-    let digests = [("arguments_digest", details.arguments_digest), ("result_digest", details.result_digest)];
-    for (name, digest) in digests.into_iter().filter(|(_, digest)| !digest.is_empty()) {
+    let digests = DIGESTS.into_iter().zip([details.arguments_digest, details.result_digest]);
+    for (name, digest) in digests.filter(|(_, digest)| !digest.is_empty()) {
         event.metadata.insert(name.to_owned(), HEXLOWER.encode(&digest));
     }
     event.resource = details.resource;

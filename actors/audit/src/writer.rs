@@ -3,7 +3,10 @@ use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Durati
 use aesp_proto::{Clock, Entropy, Timestamp, WriterId};
 use aesp_storage::{Error as StoreError, Store};
 use futures::FutureExt;
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -30,6 +33,8 @@ pub(crate) struct Writer {
     pub(crate) key: Arc<NodeKey>,
     pub(crate) log_epoch: u32,
     pub(crate) options: Options,
+    /// Told of each commit.
+    committed: watch::Sender<()>,
     chains: Arc<Chains>,
     park: Duration,
     /// Whether the last commit did not fit into the store.
@@ -50,10 +55,24 @@ impl Writer {
         entropy: Entropy,
         (key, log_epoch): (Arc<NodeKey>, u32),
         options: Options,
+        committed: watch::Sender<()>,
     ) -> Self {
         let chains = Arc::new(new_chains(&entropy, Timestamp::default()));
         let park = PARK_FIRST;
-        Self { store, queue, queues, clock, entropy, key, log_epoch, options, chains, park, full: false }
+        Self {
+            store,
+            queue,
+            queues,
+            clock,
+            entropy,
+            key,
+            log_epoch,
+            options,
+            committed,
+            chains,
+            park,
+            full: false,
+        }
     }
 
     /// Runs until the queue is closed and empty. A panic costs the batch in hand, whose callers hear that it is lost.
@@ -149,6 +168,7 @@ impl Writer {
         self.full = false;
         let metrics = self.metrics();
         metrics.commits.inc();
+        self.committed.send_replace(());
         metrics.events.inc_by(appended.events);
         metrics.commit_units.observe(units as f64);
         metrics.failed_units.inc_by(taken_out as u64);

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use aesp_audit::{Error, Event, Options, Query, Recorder, query};
+use aesp_audit::{Error, Event, Filter, Options, Query, Recorder, query};
 use aesp_proto::{
     Clock, Entropy, SystemClock, TenantId,
     v1::{EventType, Outcome},
@@ -74,7 +74,11 @@ async fn a_revocation_is_recorded_among_many_that_do_not_fit() {
             assert!(matches!(refused, Error::NotCommitted { cause: StoreError::Full }), "{refused:?}");
         }
     }
-    let found =
-        Query { action: Some("role.revoke".into()), newest_first: true, limit: 1_000, ..Query::new(TENANT) };
+    let found = Query {
+        filter: Filter { actions: vec!["role.revoke".into()], ..Filter::default() },
+        newest_first: true,
+        limit: 1_000,
+        ..Query::new(TENANT)
+    };
     assert_eq!(query(&store, &found).await.unwrap().events.len(), 5);
 }

@@ -4,8 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use aesp_audit::{
-    Details, Error, Event, Export, Options, Origin, Query, Recorder, Refused, Report, open_origins, query,
-    verify,
+    Details, Error, Event, Export, Filter, Options, Origin, Query, Recorder, Refused, Report, open_origins,
+    query, verify, words,
 };
 use aesp_proto::{
     Clock, Entropy, ManualClock, TenantId, Timestamp,
@@ -343,9 +343,17 @@ async fn queries_filter_page_and_seek() {
     assert_eq!(times(between.clone()).await, (50..60).collect::<Vec<_>>());
     let backwards = Query { newest_first: true, ..between.clone() };
     assert_eq!(times(backwards.clone()).await, (50..60).rev().collect::<Vec<_>>());
-    assert_eq!(times(Query { action: Some("odd".into()), ..between.clone() }).await, [51, 53, 55, 57, 59]);
-    assert_eq!(times(Query { principal: Some(principal), ..between.clone() }).await, [50]);
-    assert_eq!(times(Query { outcome: Some(Outcome::Denied), ..between.clone() }).await, [0_i64; 0]);
+    let only = |filter: Filter| Query { filter, ..between.clone() };
+    let odd = Filter { actions: vec!["odd".into()], ..Filter::default() };
+    assert_eq!(times(only(odd.clone())).await, [51, 53, 55, 57, 59]);
+    assert_eq!(times(only(Filter { words: words("BECAUSE"), ..odd.clone() })).await, [51, 53, 55, 57, 59]);
+    assert_eq!(times(only(Filter { words: words("because not"), ..odd })).await, [0_i64; 0]);
+    let principals = vec![principal];
+    assert_eq!(times(only(Filter { principals, ..Filter::default() })).await, [50]);
+    let outcomes = vec![Outcome::Denied];
+    assert_eq!(times(only(Filter { outcomes, ..Filter::default() })).await, [0_i64; 0]);
+    let source_ips = vec!["192.0.2.9".into(), "192.0.2.1".into()];
+    assert_eq!(times(only(Filter { source_ips, ..Filter::default() })).await, (50..60).collect::<Vec<_>>());
 
     let cursor = query(&world.store, &between).await.unwrap().next_cursor;
     for (query_of, cursor) in [(backwards, cursor), (between.clone(), "AAAA".into()), (between, "?".into())] {

@@ -40,8 +40,8 @@ fn of_every_tenant() -> Vec<Role> {
         ),
         role(
             "auditor",
-            "Reads and exports the audit log, and reads everything else.",
-            vec![grant(["audit.query", "audit.export", "*.read", "*.list"], &["*"])],
+            "Reads, exports and proves the audit log, and reads everything else.",
+            vec![grant(["audit.query", "audit.export", "audit.prove", "*.read", "*.list"], &["*"])],
         ),
         role(
             "operator",

@@ -57,6 +57,9 @@ pub(crate) enum Error {
     /// The audit log failed.
     #[error(transparent)]
     Audit(#[from] aesp_audit::Error),
+    /// The keys of the sealed logs failed.
+    #[error(transparent)]
+    Transparency(#[from] aesp_transparency::Error),
 }
 
 impl Error {
@@ -69,6 +72,7 @@ impl Error {
             Self::Rebirth(error) => error.code(),
             Self::Store(error) => error.code(),
             Self::Audit(error) => error.code(),
+            Self::Transparency(error) => error.code(),
         }
     }
 
@@ -107,7 +111,7 @@ impl Error {
                 Archive::Refused(_) => "check the credentials and the rights of the bucket",
                 _ => return None,
             },
-            Self::Store(_) | Self::Audit(_) => return None,
+            Self::Store(_) | Self::Audit(_) | Self::Transparency(_) => return None,
         })
     }
 }

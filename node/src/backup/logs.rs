@@ -3,6 +3,7 @@ use std::io::{self, BufReader, Read};
 use aesp_audit::{Broken, Export, Report, verify};
 use aesp_proto::{Clock, TenantId};
 use aesp_storage::Store;
+use aesp_transparency::LogKeys;
 use bytes::{Buf, Bytes};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
@@ -44,6 +45,9 @@ pub(super) async fn check(
 
 async fn of(store: &Store, clock: &dyn Clock, tenant: TenantId) -> Result<Report, Error> {
     let mut export = Export::open(store, clock, tenant).await?;
+    if let Some(seals) = store.run(|tx| Box::pin(LogKeys::seals(tx))).await? {
+        export = export.with_seals(&seals)?;
+    }
     let (parts, read) = mpsc::channel(AHEAD);
     let verifying =
         spawn_blocking(move || verify(BufReader::new(Parts { parts: read, left: Bytes::new() }), &[]));

@@ -66,6 +66,18 @@ impl Console {
         }
     }
 
+    /// Shows one item of a listing that has no end, on one line: the named fields, or as JSON whole.
+    pub(crate) fn item<M: Message>(self, name: &str, message: &M, columns: &[&str]) -> Result<(), Failure> {
+        let value = to_json(name, message)?;
+        let line = match self.format {
+            Format::Json => value.to_string(),
+            Format::Table => {
+                columns.iter().map(|name| cell(name, &value[*name])).collect::<Vec<_>>().join("  ")
+            }
+        };
+        self.lines(&[line])
+    }
+
     /// Tells people something that is not part of the answer.
     pub(crate) fn note(self, text: &str) -> Result<(), Failure> {
         if self.format == Format::Table {
@@ -118,7 +130,9 @@ fn cell(name: &str, value: &Value) -> String {
 }
 
 fn is_time(name: &str) -> bool {
-    name.ends_with("_at_ms") || name.ends_with("_at") || name == "timestamp_ms"
+    name.ends_with("_at_ms")
+        || name.ends_with("_at")
+        || ["timestamp_ms", "start_ms", "newest_ms"].contains(&name)
 }
 
 fn moment(milliseconds: i64) -> Option<String> {

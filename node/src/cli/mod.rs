@@ -25,6 +25,7 @@ mod pki;
 mod policy;
 mod profile;
 mod progress;
+mod proof;
 mod render;
 mod restore;
 mod role;

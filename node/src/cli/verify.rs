@@ -4,7 +4,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aesp_audit::{PublicKey, Report, verify};
+use aesp_audit::{PublicKey, Report, Trust, verify_with};
 use clap::Args;
 use data_encoding::HEXLOWER_PERMISSIVE;
 use serde_json::json;
@@ -15,45 +15,80 @@ use super::{context::Context, failure::Failure, progress};
 pub(crate) struct Verify {
     /// The export; `-` for standard input.
     file: PathBuf,
-    /// A public key that may have signed it, 64 hexadecimal digits; may be repeated. Without any, those in the export are
+    /// A public key that may have signed its batches, 64 hexadecimal digits; may be repeated. Without any key, those in the export are
     /// believed: then anybody may have made it.
     #[arg(long = "key", value_name = "HEX", value_parser = public_key)]
     keys: Vec<PublicKey>,
+    /// A public key that signs checkpoints, 64 hexadecimal digits; may be repeated. The keys that it certifies, and those that
+    /// hand-overs connect with it, need not be given.
+    #[arg(long = "log-key", value_name = "HEX", value_parser = public_key)]
+    log_keys: Vec<PublicKey>,
+    /// An earlier export of the same log: everything in it must be in this one.
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
+    /// The manifest of an export in another form than JSON Lines.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["log_keys", "against"])]
+    manifest: Option<PathBuf>,
 }
 
-fn public_key(text: &str) -> Result<PublicKey, String> {
+pub(super) fn public_key(text: &str) -> Result<PublicKey, String> {
     let bytes = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok();
     let bytes: Option<[u8; 32]> = bytes.and_then(|bytes| bytes.try_into().ok());
     bytes.map(PublicKey).ok_or_else(|| "a public key has 64 hexadecimal digits".into())
 }
 
 impl Verify {
-    pub(crate) fn run(self, ctx: &Context) -> Result<(), Failure> {
-        let outcome = if self.file == Path::new("-") {
-            verify(stdin().lock(), &self.keys)
-        } else {
-            let unreadable = |error: std::io::Error| {
-                Failure::usage(format!("can't read {}: {error}", self.file.display()), "name an export")
-            };
-            let file = File::open(&self.file).map_err(unreadable)?;
-            let bar = progress::bytes("verified", file.metadata().ok().map(|metadata| metadata.len()));
-            let export: Box<dyn BufRead> = Box::new(BufReader::new(bar.wrap_read(file)));
-            let outcome = verify(export, &self.keys);
-            bar.finish_and_clear();
-            outcome
-        };
-        match outcome {
-            Ok(report) => show(ctx, &report),
-            Err(broken) => Err(Failure::local(
-                format!("the export does not verify: {broken}"),
-                "export again and compare; if that breaks at the same event, the stored log was tampered with",
-            )),
-        }
+    /// Returns the manifest to check the file by, if there is one.
+    pub(super) fn manifest(&self) -> Option<&Path> {
+        self.manifest.as_deref()
     }
+
+    pub(super) fn file(&self) -> &Path {
+        &self.file
+    }
+
+    pub(super) fn keys(&self) -> &[PublicKey] {
+        &self.keys
+    }
+
+    pub(crate) fn run(self, ctx: &Context) -> Result<(), Failure> {
+        let trust = Trust { keys: self.keys, log_keys: self.log_keys };
+        let against = self.against.as_deref().map(|file| check(file, &trust, None)).transpose()?;
+        show(ctx, &check(&self.file, &trust, against.as_ref())?)
+    }
+}
+
+fn check(file: &Path, trust: &Trust, earlier: Option<&Report>) -> Result<Report, Failure> {
+    let outcome = if file == Path::new("-") {
+        verify_with(stdin().lock(), trust, earlier)
+    } else {
+        let unreadable = |error: std::io::Error| {
+            Failure::usage(format!("can't read {}: {error}", file.display()), "name an export")
+        };
+        let opened = File::open(file).map_err(unreadable)?;
+        let bar = progress::bytes("verified", opened.metadata().ok().map(|metadata| metadata.len()));
+        let export: Box<dyn BufRead> = Box::new(BufReader::new(bar.wrap_read(opened)));
+        let outcome = verify_with(export, trust, earlier);
+        bar.finish_and_clear();
+        outcome
+    };
+    outcome.map_err(|broken| {
+        Failure::local(
+            format!("{} does not verify: {broken}", file.display()),
+            "export again and compare; if that breaks at the same event, the stored log was tampered with",
+        )
+    })
 }
 
 fn show(ctx: &Context, report: &Report) -> Result<(), Failure> {
     let keys: Vec<String> = report.keys.iter().map(|key| data_encoding::HEXLOWER.encode(&key.0)).collect();
+    let sealed = report.sealed.values();
+    let logs: Vec<_> = sealed
+        .map(|log| {
+            let root = data_encoding::HEXLOWER.encode(&log.root);
+            json!({ "origin": log.origin, "checkpoints": log.checkpoints, "size": log.size, "root": root })
+        })
+        .collect();
     ctx.console.value(&json!({
         "verified": true,
         "tenant_id": report.tenant.to_string(),
@@ -63,11 +98,14 @@ fn show(ctx: &Context, report: &Report) -> Result<(), Failure> {
         "chains": report.chains,
         "keys": keys,
         "trusted": report.trusted,
+        "logs": logs,
+        "unsealed_events": report.unsealed(),
+        "checkpoints_trusted": report.sealed_trusted,
     }))?;
-    if report.trusted {
+    if report.sealed_trusted || report.trusted && report.sealed.is_empty() {
         return Ok(());
     }
     ctx.console.note(
-        "The signing keys were not compared with keys of yours: give --key to be sure whose log this is.",
+        "The keys that sign checkpoints were not compared with keys of yours: give --log-key to be sure whose log this is.",
     )
 }

@@ -90,6 +90,7 @@ async fn start() -> Running {
     let failing = CancellationToken::new();
     let failed = failing.clone();
     let host = Host {
+        https: axum::Router::new(),
         routes: Routes::default(),
         jwks: Arc::new(|| r#"{"keys":[]}"#.into()),
         ready: Arc::new(move || {

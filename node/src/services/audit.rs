@@ -1,26 +1,52 @@
+mod export;
+mod filter;
+mod follow;
+mod statistics;
+
 use std::pin::Pin;
 
 use aesp_audit::{Export, Query};
+use aesp_call::Granted;
 use aesp_proto::{
-    Error, Timestamp,
+    Error, TenantId,
     v1::{
-        EventType, ExportAuditLogsRequest, ExportAuditLogsResponse, LogEventRequest, LogEventResponse,
-        Outcome, QueryEventsRequest, QueryEventsResponse, enterprise_audit_service_server,
+        AuditIndex, ConsistencyProof, EventType, ExportAuditLogsRequest, ExportAuditLogsResponse,
+        FollowEventsRequest, GetAuditIndexRequest, GetAuditStatisticsRequest, GetAuditStatisticsResponse,
+        GetCheckpointRequest, GetConsistencyProofRequest, GetInclusionProofRequest, GetLogKeysRequest,
+        GetLogKeysResponse, InclusionProof, LogCheckpoint, LogEventRequest, LogEventResponse, Outcome,
+        QueryEventsRequest, QueryEventsResponse, RebuildAuditIndexRequest, RebuildAuditIndexResponse,
+        RotateLogKeyRequest, RotateLogKeyResponse, enterprise_audit_service_server,
     },
 };
+use aesp_search::Index;
+use aesp_transparency::{Log, LogKeys};
 use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
-use super::{Context, enter};
+pub(crate) use self::follow::Followers;
+use super::{Context, enter, proofs};
 
-/// The audit log, to be read and exported; and events of reporters outside the Host.
+/// The audit log, to be found, counted, followed and exported; and events of reporters outside the Host.
 pub(crate) struct Audit(pub(crate) Context);
 
-type Lines = Pin<Box<dyn Stream<Item = Result<ExportAuditLogsResponse, Status>> + Send>>;
+type Parts = Pin<Box<dyn Stream<Item = Result<ExportAuditLogsResponse, Status>> + Send>>;
+
+impl Audit {
+    fn log(&self, tenant: TenantId) -> Log {
+        Log::new(self.0.store.clone(), tenant)
+    }
+
+    /// Records that the log is read: reading it is itself an event.
+    async fn reads(&self, granted: &Granted, what: &str) -> Result<(), Error> {
+        let event = granted.event(EventType::DataAccess, Outcome::Success, what);
+        Ok(self.0.recorder.append(vec![event]).await?)
+    }
+}
 
 #[tonic::async_trait]
 impl enterprise_audit_service_server::EnterpriseAuditService for Audit {
-    type ExportAuditLogsStream = Lines;
+    type ExportAuditLogsStream = Parts;
+    type FollowEventsStream = follow::Parts;
 
     async fn log_event(
         &self,
@@ -56,44 +82,99 @@ impl enterprise_audit_service_server::EnterpriseAuditService for Audit {
         let asked = entry.message;
         let page = asked.page.clone().unwrap_or_default();
         let query = Query {
-            start: (asked.start_ms != 0).then_some(Timestamp(asked.start_ms)),
-            end: (asked.end_ms != 0).then_some(Timestamp(asked.end_ms)),
-            kinds: asked.event_types().collect(),
-            principal: super::optional(&asked.principal_id)?,
-            session: super::optional(&asked.session_id)?,
-            outcome: Some(asked.outcome()).filter(|outcome| *outcome != Outcome::Unspecified),
-            action: (!asked.action.is_empty()).then(|| asked.action.clone()),
+            filter: filter::of_query(&asked)?,
             newest_first: asked.newest_first,
             limit: super::limit(&page),
             cursor: page.cursor,
             ..Query::new(granted.tenant())
         };
-        let found = aesp_audit::query(&self.0.store, &query).await.map_err(Error::from)?;
-        // Reading the log is itself recorded.
-        let event = granted.event(EventType::DataAccess, Outcome::Success, "audit log");
-        self.0.recorder.append(vec![event]).await.map_err(Error::from)?;
+        let query = filter::in_time(query, asked.start_ms, asked.end_ms);
+        let found = self.0.index.search(&query).await.map_err(Error::from)?;
+        self.reads(&granted, "audit log").await?;
         self.0.access.still(&granted).await?;
-        Ok(Response::new(QueryEventsResponse { events: found.events, next_cursor: found.next_cursor }))
+        Ok(Response::new(QueryEventsResponse {
+            events: found.page.events,
+            next_cursor: found.page.next_cursor,
+            index: Some(statistics::index(&found.index, false)),
+        }))
+    }
+
+    async fn get_audit_statistics(
+        &self,
+        request: Request<GetAuditStatisticsRequest>,
+    ) -> Result<Response<GetAuditStatisticsResponse>, Status> {
+        let entry = enter(request)?;
+        let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
+        let question = statistics::question(&entry.message, granted.tenant())?;
+        let counted = self.0.index.statistics(&question).await.map_err(Error::from)?;
+        self.reads(&granted, "audit log statistics").await?;
+        self.0.access.still(&granted).await?;
+        Ok(Response::new(statistics::answer(counted)))
+    }
+
+    async fn follow_events(
+        &self,
+        request: Request<FollowEventsRequest>,
+    ) -> Result<Response<follow::Parts>, Status> {
+        let entry = enter(request)?;
+        let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
+        // What is committed from here on comes, the record of this included.
+        let following = follow::begin(&self.0, granted.clone(), &entry.message).await?;
+        self.reads(&granted, "audit log, followed").await?;
+        Ok(Response::new(following))
+    }
+
+    async fn get_audit_index(
+        &self,
+        request: Request<GetAuditIndexRequest>,
+    ) -> Result<Response<AuditIndex>, Status> {
+        let entry = enter(request)?;
+        let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
+        let (status, at_end) = self.0.index.status(granted.tenant()).await.map_err(Error::from)?;
+        self.reads(&granted, "audit log index").await?;
+        self.0.access.still(&granted).await?;
+        Ok(Response::new(statistics::index(&status, at_end)))
+    }
+
+    async fn rebuild_audit_index(
+        &self,
+        request: Request<RebuildAuditIndexRequest>,
+    ) -> Result<Response<RebuildAuditIndexResponse>, Status> {
+        let entry = enter(request)?;
+        let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
+        let tenant = granted.tenant();
+        let rebuilt = self.0.commit(&granted, "audit log index".into(), move |tx| {
+            Box::pin(async move { Ok(Index::rebuild(tx, tenant).await?) })
+        });
+        rebuilt.await?;
+        Ok(Response::new(RebuildAuditIndexResponse {}))
     }
 
     async fn export_audit_logs(
         &self,
         request: Request<ExportAuditLogsRequest>,
-    ) -> Result<Response<Lines>, Status> {
+    ) -> Result<Response<Parts>, Status> {
         let entry = enter(request)?;
         let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
-        let event = granted.event(EventType::DataAccess, Outcome::Success, "audit log export");
-        self.0.recorder.append(vec![event]).await.map_err(Error::from)?;
-        let export =
+        let format = export::format(&entry.message)?;
+        self.reads(&granted, "audit log export").await?;
+        if let Some(format) = format {
+            return Ok(Response::new(export::export(&self.0, granted, &entry.message, format).await?));
+        }
+        let seals = self.0.store.run(|tx| Box::pin(LogKeys::seals(tx))).await.map_err(Error::from)?;
+        let mut export =
             Export::open(&self.0.store, &*self.0.clock, granted.tenant()).await.map_err(Error::from)?;
+        if let Some(seals) = seals {
+            export = export.with_seals(&seals).map_err(Error::from)?;
+        }
         // INVARIANT R1: an export ends with the right to it.
         let access = self.0.access.clone();
         let lines = export.into_stream().then(move |part| {
             let (access, granted) = (access.clone(), granted.clone());
             async move {
                 access.still(&granted).await?;
-                let lines = part.map_err(Error::from)?;
-                Ok::<_, Error>(ExportAuditLogsResponse { json_lines: lines.to_vec() })
+                let json_lines = part.map_err(Error::from)?.to_vec();
+                Ok::<_, Error>(ExportAuditLogsResponse { json_lines, ..Default::default() })
             }
         });
         let mut ended = false;
@@ -103,5 +184,58 @@ impl enterprise_audit_service_server::EnterpriseAuditService for Audit {
             async move { show }
         });
         Ok(Response::new(Box::pin(until_refused.map(|part| part.map_err(Status::from)))))
+    }
+    async fn get_checkpoint(
+        &self,
+        request: Request<GetCheckpointRequest>,
+    ) -> Result<Response<LogCheckpoint>, Status> {
+        let entry = enter(request)?;
+        let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
+        let checkpoint = proofs::checkpoint(&self.log(granted.tenant())).await;
+        Ok(Response::new(proofs::read(&self.0, &granted, "audit log checkpoint", checkpoint).await?))
+    }
+
+    async fn get_inclusion_proof(
+        &self,
+        request: Request<GetInclusionProofRequest>,
+    ) -> Result<Response<InclusionProof>, Status> {
+        let entry = enter(request)?;
+        let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
+        let proof = proofs::inclusion(&self.log(granted.tenant()), &entry.message).await;
+        Ok(Response::new(proofs::read(&self.0, &granted, "audit log inclusion proof", proof).await?))
+    }
+
+    async fn get_consistency_proof(
+        &self,
+        request: Request<GetConsistencyProofRequest>,
+    ) -> Result<Response<ConsistencyProof>, Status> {
+        let entry = enter(request)?;
+        let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
+        let proof = proofs::consistency(&self.log(granted.tenant()), &entry.message).await;
+        Ok(Response::new(proofs::read(&self.0, &granted, "audit log consistency proof", proof).await?))
+    }
+
+    async fn get_log_keys(
+        &self,
+        request: Request<GetLogKeysRequest>,
+    ) -> Result<Response<GetLogKeysResponse>, Status> {
+        let entry = enter(request)?;
+        let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
+        let keys = proofs::read(&self.0, &granted, "audit log keys", proofs::keys(&self.0).await).await?;
+        Ok(Response::new(GetLogKeysResponse { keys }))
+    }
+
+    async fn rotate_log_key(
+        &self,
+        request: Request<RotateLogKeyRequest>,
+    ) -> Result<Response<RotateLogKeyResponse>, Status> {
+        let entry = enter(request)?;
+        let granted = self.0.access.permit_tenant(&entry.caller, &entry.action, TenantId::PLATFORM).await?;
+        let now = self.0.clock.now();
+        let rotated = self.0.commit(&granted, "log-key".into(), move |tx| {
+            Box::pin(async move { Ok(LogKeys::rotate(tx, now).await?) })
+        });
+        let key = proofs::key_on_the_wire(rotated.await?, now);
+        Ok(Response::new(RotateLogKeyResponse { key: Some(key) }))
     }
 }

@@ -9,6 +9,7 @@ use aesp_proto::{
     v1::{EventType, GetUserPermissionsRequest, GetUserPermissionsResponse, Outcome},
 };
 use aesp_runtime::Runtimes;
+use aesp_search::Index;
 use aesp_session::{Origin, Sessions};
 use aesp_sinks::Sinks;
 use aesp_storage::{Store, Transaction};
@@ -16,12 +17,15 @@ use aesp_tenant::Tenants;
 use futures::future::BoxFuture;
 use tonic::{Request, Status};
 
+use super::audit::Followers;
 use crate::{backup::Backups, cluster::Others, joining::Door, keys::Duty};
 
 /// What the services share. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) store: Store,
+    pub(crate) index: Index,
+    pub(crate) followers: Followers,
     pub(crate) views: Views,
     pub(crate) authenticator: Authenticator,
     pub(crate) access: Access,
@@ -101,20 +105,30 @@ impl Context {
 
     /// Permits the RPC's own action on the tenant that the request names.
     pub(crate) async fn grant<T>(&self, entry: &Entry<T>, tenant: &str) -> Result<Granted, Error> {
+        self.grant_named(&entry.caller, &entry.action, tenant).await
+    }
+
+    /// As [`Context::grant`], for a request that is no RPC.
+    pub(crate) async fn grant_named(
+        &self,
+        caller: &Caller,
+        action: &str,
+        tenant: &str,
+    ) -> Result<Granted, Error> {
         // An unknown name is refused like another's tenant, with a record.
-        let target = match self.tenant(&entry.caller, tenant).await {
+        let target = match self.tenant(caller, tenant).await {
             Ok(target) => target,
             Err(error) if error.code() == ErrorCode::TenantAccessDenied => TenantId::from_bytes([0xff; 16]),
             Err(error) => return Err(error),
         };
-        let granted = self.access.permit_tenant(&entry.caller, &entry.action, target).await?;
-        if target != entry.caller.tenant()
+        let granted = self.access.permit_tenant(caller, action, target).await?;
+        if target != caller.tenant()
             && let Err(error) = self.views.get(target).await
         {
             // Only operators get here: the tenant does not exist or was deleted, so its log can't take the record.
             let mut event =
                 granted.event(EventType::Authorization, Outcome::Denied, format!("tenant:{target}"));
-            event.tenant = entry.caller.tenant();
+            event.tenant = caller.tenant();
             event.details.reason = "there is no such tenant".into();
             self.recorder.append(vec![event]).await?;
             return Err(error.into());

@@ -1,4 +1,4 @@
-use aesp_audit::Query;
+use aesp_audit::{Filter, Query};
 use aesp_identity::{CertificateIdentity, Principal, PrincipalName};
 use aesp_proto::{
     Error, ErrorCode, TenantId,
@@ -222,14 +222,18 @@ impl enterprise_identity_service_server::EnterpriseIdentityService for Identity 
         let (principal, _) = self.0.principal(&granted, &entry.message.principal_id).await?;
         let page = entry.message.page.unwrap_or_default();
         let query = Query {
-            principal: Some(principal.id),
+            filter: Filter { principals: vec![principal.id], ..Filter::default() },
             newest_first: true,
             limit: super::limit(&page),
             cursor: page.cursor,
             ..Query::new(granted.tenant())
         };
-        let found = aesp_audit::query(&self.0.store, &query).await.map_err(Error::from)?;
+        let found = self.0.index.search(&query).await.map_err(Error::from)?;
         self.0.access.still(&granted).await?;
-        Ok(Response::new(QueryEventsResponse { events: found.events, next_cursor: found.next_cursor }))
+        Ok(Response::new(QueryEventsResponse {
+            events: found.page.events,
+            next_cursor: found.page.next_cursor,
+            index: None,
+        }))
     }
 }

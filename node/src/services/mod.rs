@@ -16,6 +16,7 @@ mod join;
 mod keys;
 mod page;
 mod policy;
+mod proofs;
 mod registry;
 mod runtime;
 pub(crate) mod tenant;
@@ -37,6 +38,7 @@ use aesp_proto::v1::{
 };
 use tonic::{codec::CompressionEncoding, service::Routes};
 
+pub(crate) use audit::Followers;
 pub(crate) use context::{Context, Entry, enter, origin};
 pub(crate) use page::{cursor, limit, optional, parse};
 

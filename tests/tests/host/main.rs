@@ -1,6 +1,7 @@
 //! Tests of a real Host, as a process of its own, through its public interfaces.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod audit_search;
 mod audit_sinks;
 mod backup;
 mod bad_input;
@@ -30,6 +31,7 @@ mod raw_runtime;
 mod repeats;
 mod revocation;
 mod runtimes;
+mod sealed_log;
 mod sessions;
 mod silent_runtime;
 mod start_up;

@@ -116,6 +116,12 @@ impl Owned {
         let login = v1::AuthenticateServiceAccountRequest { api_key: account.api_key.clone() };
         let token = ok(owner.authentication().authenticate_service_account(login).await).access_token;
         let identity = world.host.issue("person").await.unwrap().identity;
+        until("the log is sealed", async || {
+            owner.audit().get_checkpoint(v1::GetCheckpointRequest { tenant_id: tenant_id.clone() }).await?;
+            Ok(())
+        })
+        .await
+        .unwrap();
         let (session, victim) = (session.id().to_owned(), victim.principal.principal_id);
         Self {
             world,
@@ -201,7 +207,24 @@ impl Owned {
                 v1::LogEventRequest { event: Some(event) }.encode_to_vec()
             }
             "QueryEvents" => v1::QueryEventsRequest { tenant_id, ..Default::default() }.encode_to_vec(),
-            "ExportAuditLogs" => v1::ExportAuditLogsRequest { tenant_id }.encode_to_vec(),
+            "ExportAuditLogs" => {
+                v1::ExportAuditLogsRequest { tenant_id, ..Default::default() }.encode_to_vec()
+            }
+            "GetAuditStatistics" => {
+                v1::GetAuditStatisticsRequest { tenant_id, ..Default::default() }.encode_to_vec()
+            }
+            "FollowEvents" => v1::FollowEventsRequest { tenant_id, ..Default::default() }.encode_to_vec(),
+            "GetAuditIndex" => v1::GetAuditIndexRequest { tenant_id }.encode_to_vec(),
+            "RebuildAuditIndex" => v1::RebuildAuditIndexRequest { tenant_id }.encode_to_vec(),
+            "GetCheckpoint" => v1::GetCheckpointRequest { tenant_id }.encode_to_vec(),
+            "GetInclusionProof" => {
+                v1::GetInclusionProofRequest { tenant_id, ..Default::default() }.encode_to_vec()
+            }
+            "GetConsistencyProof" => {
+                v1::GetConsistencyProofRequest { tenant_id, from_size: 1, to_size: 0 }.encode_to_vec()
+            }
+            "GetLogKeys" => v1::GetLogKeysRequest { tenant_id }.encode_to_vec(),
+            "RotateLogKey" => v1::RotateLogKeyRequest {}.encode_to_vec(),
             "ValidateToken" => v1::ValidateTokenRequest { token: self.token.clone() }.encode_to_vec(),
             "RevokeToken" => v1::RevokeTokenRequest { token: String::new(), principal_id }.encode_to_vec(),
             "GetUserRoles" => v1::GetUserRolesRequest { tenant_id, principal_id }.encode_to_vec(),
@@ -399,6 +422,7 @@ impl Owned {
     pub(crate) async fn performer(&self, path: &str) -> (&Client, String) {
         let platform = [
             "RotateSigningKey",
+            "RotateLogKey",
             "CreateTenant",
             "ListTenants",
             "UpdateTenantQuotas",

@@ -1,5 +1,6 @@
 //! What must end does end, also when the rights can't be read after the change.
 
+mod documented;
 mod withheld;
 
 use std::time::Duration;

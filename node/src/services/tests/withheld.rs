@@ -4,9 +4,10 @@ use aesp_call::Caller;
 use aesp_proto::{
     Error, PrincipalId, TenantId,
     v1::{
-        AuthorizeActionRequest, EvaluatePolicyRequest, ExportAuditLogsRequest, GetPrincipalAuditTrailRequest,
-        GetSessionRequest, GetUserPermissionsRequest, ListRolesRequest, QueryEventsRequest,
-        ValidateTokenRequest, agent_service_server::AgentService as _,
+        AuditFormat, AuthorizeActionRequest, EvaluatePolicyRequest, ExportAuditLogsRequest,
+        FollowEventsRequest, GetAuditIndexRequest, GetAuditStatisticsRequest, GetLogKeysRequest,
+        GetPrincipalAuditTrailRequest, GetSessionRequest, GetUserPermissionsRequest, ListRolesRequest,
+        QueryEventsRequest, ValidateTokenRequest, agent_service_server::AgentService as _,
         enterprise_audit_service_server::EnterpriseAuditService as _,
         enterprise_authentication_service_server::EnterpriseAuthenticationService as _,
         enterprise_authorization_service_server::EnterpriseAuthorizationService as _,
@@ -53,7 +54,7 @@ impl Reader {
 type Read = for<'a> fn(&'a World, &'a Reader) -> BoxFuture<'a, Result<(), Status>>;
 
 /// Reads, each with the moment after which it only has to be answered.
-const READS: [(&str, Hold, Read); 8] = [
+const READS: [(&str, Hold, Read); 11] = [
     ("GetSession", Hold::Commit, |world, reader| {
         let request = GetSessionRequest { session_id: reader.session.clone() };
         let request = request_by(&reader.caller, "AgentService/GetSession", request);
@@ -71,6 +72,24 @@ const READS: [(&str, Hold, Read); 8] = [
         let request = request_by(&reader.caller, "EnterpriseAuditService/QueryEvents", request);
         let audit = Audit(world.context.clone());
         async move { audit.query_events(request).await.map(drop) }.boxed()
+    }),
+    ("GetAuditStatistics", Hold::Commit, |world, reader| {
+        let request = GetAuditStatisticsRequest::default();
+        let request = request_by(&reader.caller, "EnterpriseAuditService/GetAuditStatistics", request);
+        let audit = Audit(world.context.clone());
+        async move { audit.get_audit_statistics(request).await.map(drop) }.boxed()
+    }),
+    ("GetAuditIndex", Hold::Commit, |world, reader| {
+        let request = GetAuditIndexRequest::default();
+        let request = request_by(&reader.caller, "EnterpriseAuditService/GetAuditIndex", request);
+        let audit = Audit(world.context.clone());
+        async move { audit.get_audit_index(request).await.map(drop) }.boxed()
+    }),
+    ("GetLogKeys", Hold::Commit, |world, reader| {
+        let request = GetLogKeysRequest::default();
+        let request = request_by(&reader.caller, "EnterpriseAuditService/GetLogKeys", request);
+        let audit = Audit(world.context.clone());
+        async move { audit.get_log_keys(request).await.map(drop) }.boxed()
     }),
     ("ListRoles", Hold::Commit, |world, reader| {
         let request = ListRolesRequest::default();
@@ -175,17 +194,37 @@ async fn an_answer_is_withheld_whose_right_ends_between_its_record_and_itself() 
 #[tokio::test]
 async fn an_export_ends_with_the_right_to_it() {
     let library = Library::new().await;
+    for format in [AuditFormat::JsonLines, AuditFormat::Csv] {
+        let reader = library.reader(&format!("reader-{}", i32::from(format))).await;
+        let request = ExportAuditLogsRequest { format: format.into(), ..ExportAuditLogsRequest::default() };
+        let request = request_by(&reader.caller, "EnterpriseAuditService/ExportAuditLogs", request);
+        let export = Audit(library.world.context.clone()).export_audit_logs(request).await;
+        let mut parts = export.expect("is permitted").into_inner();
+        library.revoke(&reader).await;
+        let part = timeout(SOON, parts.next()).await.expect("the export ends").expect("it says why");
+        let error = Error::from_status(&part.expect_err("a part came out after the right was gone"));
+        assert!(!error.is_retryable(), "{error}");
+        assert!(parts.next().await.is_none(), "it goes on");
+    }
+}
+
+#[tokio::test]
+async fn following_ends_with_the_right_to_it_also_when_nothing_happens() {
+    let library = Library::new().await;
     let reader = library.reader("reader").await;
     let request = request_by(
         &reader.caller,
-        "EnterpriseAuditService/ExportAuditLogs",
-        ExportAuditLogsRequest::default(),
+        "EnterpriseAuditService/FollowEvents",
+        FollowEventsRequest { start_ms: 1, ..FollowEventsRequest::default() },
     );
-    let export = Audit(library.world.context.clone()).export_audit_logs(request).await;
-    let mut parts = export.expect("is permitted").into_inner();
+    let followed = Audit(library.world.context.clone()).follow_events(request).await;
+    let mut parts = followed.expect("is permitted").into_inner();
+    let first =
+        timeout(SOON, parts.next()).await.expect("it begins").expect("with a part").expect("permitted");
+    assert!(!first.events.is_empty() && !first.cursor.is_empty());
     library.revoke(&reader).await;
-    let part = timeout(SOON, parts.next()).await.expect("the export ends").expect("it says why");
-    let error = Error::from_status(&part.expect_err("a part came out after the right was gone"));
+    let next = timeout(SOON, parts.next()).await.expect("it ends").expect("and says why");
+    let error = Error::from_status(&next.expect_err("a part came out after the right was gone"));
     assert!(!error.is_retryable(), "{error}");
     assert!(parts.next().await.is_none(), "it goes on");
 }

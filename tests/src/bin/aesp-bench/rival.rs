@@ -46,6 +46,7 @@ pub(crate) async fn serve(config: PathBuf) -> anyhow::Result<()> {
     let routes =
         Routes::new(AgentServiceServer::new(relay.clone())).add_service(RuntimeServiceServer::new(relay));
     let host = aesp_node::Host {
+        https: Default::default(),
         routes,
         jwks: Arc::new(String::new),
         ready: Arc::new(Vec::new),

@@ -1,44 +1,16 @@
-//! Merkle trees of RFC 6962 §2.1, with paths checked as in RFC 9162 §2.1.3.2.
-
-use aws_lc_rs::digest::{Context, SHA256};
-
-/// A SHA-256 hash.
-pub type Hash = [u8; 32];
-
-/// Returns the SHA-256 hash of the parts, one after the other.
-pub(crate) fn sha256(parts: &[&[u8]]) -> Hash {
-    let mut context = Context::new(&SHA256);
-    for part in parts {
-        context.update(part);
-    }
-    hash_of(context)
-}
-
-/// Returns the hash of all that went into the context.
-pub(crate) fn hash_of(context: Context) -> Hash {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(context.finish().as_ref());
-    hash
-}
-
-/// Returns the hash of a leaf.
-pub(crate) fn leaf_hash(leaf: &[u8]) -> Hash {
-    sha256(&[&[0], leaf])
-}
-
-fn node_hash(left: &Hash, right: &Hash) -> Hash {
-    sha256(&[&[1], left, right])
-}
+use crate::{Hash, empty_root, node_hash};
 
 /// A tree with all its nodes: `levels[0]` are the leaf hashes, the last level is the root. A node without a sibling moves
 /// up as it is, which gives the tree of RFC 6962 for every number of leaves.
-pub(crate) struct Tree {
+#[derive(Clone, Debug)]
+pub struct Tree {
     levels: Vec<Vec<Hash>>,
 }
 
 impl Tree {
     /// Builds the tree over these leaf hashes.
-    pub(crate) fn new(leaves: Vec<Hash>) -> Self {
+    #[must_use]
+    pub fn new(leaves: Vec<Hash>) -> Self {
         let mut levels = vec![leaves];
         while let Some(below) = levels.last().filter(|level| level.len() > 1) {
             let above = below
@@ -54,12 +26,16 @@ impl Tree {
     }
 
     /// Returns the tree hash; of an empty tree, that of the empty string.
-    pub(crate) fn root(&self) -> Hash {
-        self.levels.last().and_then(|top| top.first()).copied().unwrap_or_else(|| sha256(&[]))
+    #[must_use]
+    pub fn root(&self) -> Hash {
+        self.levels.last().and_then(|top| top.first()).copied().unwrap_or_else(empty_root)
     }
 
     /// Returns the inclusion path of the leaf at `index`, from the leaf upwards.
-    pub(crate) fn path(&self, index: usize) -> Vec<Hash> {
+    ///
+    /// Source: RFC 6962 §2.1.1.
+    #[must_use]
+    pub fn path(&self, index: usize) -> Vec<Hash> {
         let siblings = self.levels.iter().enumerate().map(|(height, level)| level.get((index >> height) ^ 1));
         siblings.flatten().copied().collect()
     }
@@ -67,7 +43,10 @@ impl Tree {
 
 /// Returns the root that `path` leads to from the leaf hash at `index` of `count`, or `None` if the path can't belong to
 /// that place.
-pub(crate) fn root_of_path(leaf: Hash, index: u64, count: u64, path: &[Hash]) -> Option<Hash> {
+///
+/// Source: RFC 9162 §2.1.3.2.
+#[must_use]
+pub fn root_of_path(leaf: Hash, index: u64, count: u64, path: &[Hash]) -> Option<Hash> {
     if index >= count {
         return None;
     }
@@ -98,6 +77,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{leaf_hash, sha256};
 
     /// The definition of RFC 6962 §2.1, word for word.
     fn defined_root(leaves: &[Hash]) -> Hash {
