@@ -7,7 +7,7 @@ use aesp_transparency::Sealer;
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
-use crate::services::Context;
+use crate::{services::Context, sinks::Grown};
 
 /// Begins, until `closing`.
 ///
@@ -27,7 +27,8 @@ pub(crate) async fn start(
         aesp_transparency::Options::default(),
     );
     let sealer = sealer.await.context("no log key")?;
-    let followers: Vec<Arc<dyn Follower>> = vec![Arc::new(sealer), Arc::new(context.index.clone())];
+    let followers: Vec<Arc<dyn Follower>> =
+        vec![Arc::new(sealer), Arc::new(context.index.clone()), Arc::new(Grown(context.sinks.clone()))];
     Following::start(
         context.store.clone(),
         context.ownership.clone(),

@@ -23,6 +23,7 @@ mod metrics;
 mod serve;
 mod services;
 mod shutdown;
+mod sinks;
 #[cfg(test)]
 mod testing;
 mod tiles;

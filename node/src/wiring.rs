@@ -11,6 +11,7 @@ use aesp_proto::{Clock, Entropy, SystemClock, TenantId};
 use aesp_runtime::Runtimes;
 use aesp_search::Index;
 use aesp_session::Sessions;
+use aesp_sinks::Sinks;
 use aesp_storage::{KeyProvider, LmdbOptions, MemoryOptions, Store};
 use aesp_supervision::Supervisor;
 use aesp_tenant::Tenants;
@@ -36,7 +37,7 @@ use crate::{
     joining::Door,
     keys,
     services::{self, Context, Followers},
-    tiles,
+    sinks, tiles,
 };
 
 /// How long a starting node waits until it owns something, or the cluster has nothing for it.
@@ -168,6 +169,23 @@ pub(crate) async fn assemble(
     late.connect(calls.clone());
 
     let searches = aesp_search::Metrics::new(&registry)?;
+    let closing = CancellationToken::new();
+    let sinks = Sinks::start(
+        &config.audit.sinks,
+        aesp_sinks::Wiring {
+            store: store.clone(),
+            recorder: recorder.clone(),
+            clock: Arc::clone(&clock),
+            entropy: entropy.clone(),
+            secrets: sinks::secrets(&config.keys)?,
+            metrics: aesp_sinks::Metrics::register(&registry)?,
+            node: cluster.own(),
+            name: config.node.name.clone(),
+            closing: closing.clone(),
+        },
+    )
+    .await?;
+
     let context = Context {
         index: Index::new(store.clone(), searches.clone()),
         followers: Followers::new(searches.followers),
@@ -185,12 +203,12 @@ pub(crate) async fn assemble(
         ownership,
         others: Others::default(),
         backups,
+        sinks,
         door: Arc::new(Door::new(config, &registry, entropy.clone())?),
         duty: keys::Duty::new(config),
         entropy: entropy.clone(),
         clock: Arc::clone(&clock),
     };
-    let closing = CancellationToken::new();
     duties::start(&context, closing.clone());
     followers::start(&context, &registry, closing.clone()).await?;
     backup::start(&context, closing.clone());

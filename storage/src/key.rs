@@ -28,6 +28,7 @@
 // | RUNTIME_REGISTRATION | 0060 | Runtimes                                |
 // | AUDIT_EVENT …        | 0070 | the audit log                           |
 // | SEARCH_STATE …       | 0080 | the index of the audit log              |
+// | AUDIT_SINK …         | 00A0 | where audit events are sent             |
 
 use aesp_proto::TenantId;
 
@@ -153,6 +154,14 @@ kinds! {
     SEARCH_COUNTS = 0x0083;
     /// Which events of a segment have which terms.
     SEARCH_TERMS = 0x0084;
+    /// A sink of audit events.
+    AUDIT_SINK = 0x00A0;
+    /// How a sink fares, as a node tells it.
+    AUDIT_SINK_REPORT = 0x00A1;
+    /// How far a sink has taken a tenant's events.
+    AUDIT_SINK_CURSOR = 0x00A2;
+    /// An event that a sink refused.
+    AUDIT_DEAD_LETTER = 0x00A3;
 }
 
 impl Kind {

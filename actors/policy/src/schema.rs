@@ -9,7 +9,7 @@ use cedar_policy::{Entity, EntityId, EntityTypeName, EntityUid, Schema, Validato
 pub const SCHEMA: &str = include_str!("../aesp.cedarschema");
 
 /// Actions that concern the platform as a whole, whatever resource they name: only its operators may do them.
-pub(crate) const PLATFORM_ONLY: [&str; 15] = [
+pub(crate) const PLATFORM_ONLY: [&str; 17] = [
     "audit.rotate_key",
     "authentication.rotate_key",
     "backup.operate",
@@ -19,6 +19,8 @@ pub(crate) const PLATFORM_ONLY: [&str; 15] = [
     "cluster.read",
     "key.read",
     "key.rotate",
+    "sink.operate",
+    "sink.read",
     "tenant.create",
     "tenant.delete",
     "tenant.list",

@@ -8,6 +8,7 @@ mod stats;
 use clap::Subcommand;
 
 use super::{
+    audit_sink::AuditSink,
     context::Context,
     failure::Failure,
     proof::{self, Consistency, LogKey, Prove, Trusted},
@@ -42,6 +43,9 @@ pub(crate) enum Audit {
         #[command(subcommand)]
         key: LogKey,
     },
+    /// Where events are sent as they happen.
+    #[command(subcommand)]
+    Sink(AuditSink),
 }
 
 impl Audit {
@@ -59,6 +63,7 @@ impl Audit {
             Self::Prove(prove) => prove.run(ctx).await,
             Self::Consistency(consistency) => consistency.run(ctx).await,
             Self::Key { key } => key.run(ctx).await,
+            Self::Sink(sink) => sink.run(ctx).await,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod account;
 mod audit;
+mod audit_sink;
 mod backup;
 mod call;
 mod cluster;

@@ -1,5 +1,6 @@
 //! One TOML file, `AESP_<SECTION>__<KEY>` variables, then flags: parsed, validated, and only then used.
 
+mod audit;
 mod backup;
 mod cluster;
 mod default;
@@ -13,6 +14,7 @@ mod origin;
 mod validate;
 mod validate_keys;
 
+pub use audit::Audit;
 pub use backup::Backup;
 pub use cluster::Cluster;
 pub use default::DEFAULT_FILE;

@@ -6,9 +6,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use aesp_cluster::Locality;
-
-use super::{Backup, Cluster, Fdb, Keys};
+use super::{Audit, Backup, Cluster, Fdb, Keys};
 
 /// The validated configuration of a node. Paths are absolute or relative to the working directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +28,9 @@ pub struct Config {
     /// Where the store is backed up to, if it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backup: Option<Backup>,
+    /// What becomes of audit events beside the log.
+    #[serde(skip_serializing_if = "Audit::is_empty")]
+    pub audit: Audit,
     /// The access tokens that it issues.
     pub tokens: Tokens,
     /// What bounds strangers and friends.

@@ -34,10 +34,19 @@ pub(super) fn line_of(text: &str, path: &[String]) -> Option<usize> {
     let document = DeTable::parse(text).ok()?;
     let mut table = document.get_ref();
     let (last, parents) = path.split_last()?;
-    for part in parents {
+    let mut parents = parents.iter();
+    while let Some(part) = parents.next() {
         let (_, value) = table.iter().find(|(key, _)| key.get_ref() == part.as_str())?;
         table = match value.get_ref() {
             DeValue::Table(inner) => inner,
+            // One of several tables of a name, by its number.
+            DeValue::Array(tables) => {
+                let at: usize = parents.next()?.parse().ok()?;
+                match tables.get(at)?.get_ref() {
+                    DeValue::Table(inner) => inner,
+                    _ => return None,
+                }
+            }
             _ => return None,
         };
     }

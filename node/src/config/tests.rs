@@ -233,17 +233,19 @@ fn a_secret_in_the_place_of_its_reference_is_not_repeated() {
 }
 
 #[test]
-fn the_reference_topologies_are_configurations() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/foundationdb");
-    let mut found = 0;
-    for topology in std::fs::read_dir(folder).unwrap() {
-        let file = topology.unwrap().path().join("aesp.toml");
-        if file.exists() {
-            let sources = Sources { file: Some(file.clone()), environment: [].into(), flags: Vec::new() };
-            let config = load(&sources).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-            assert!(matches!(config.store.engine(), Some(Engine::Fdb(_))) && config.cluster.is_some());
-            found += 1;
-        }
-    }
-    assert_eq!(found, 5);
+fn each_sink_of_audit_events_is_checked_and_its_files_lie_beside() {
+    let good = "[[audit.sinks]]\nname = \"a\"\ntarget = \"tls://a.example:6514\"\nca = \"ca.pem\"\n\n\
+                [[audit.sinks]]\nname = \"b\"\nkind = \"webhook\"\ntarget = \"https://b.example/\"\nsecret = \"file:b\"\n";
+    let sinks = load_text(good, &[]).unwrap().audit.sinks;
+    assert_eq!(sinks.len(), 2);
+    assert!(sinks[0].ca.as_ref().unwrap().is_absolute());
+    assert!(sinks[1].secret.as_ref().unwrap().to_string().starts_with("file:/"));
+    let error = load_text(&good.replace("https://b", "http://b"), &[]).unwrap_err();
+    assert!(error.starts_with("aesp.toml:9: `audit.sinks.1.target` is \"http://b.example/\"; "), "{error}");
+    let error = load_text(&good.replace("name = \"b\"", "name = \"a\""), &[]).unwrap_err();
+    assert!(error.starts_with("aesp.toml:7: `audit.sinks.1.name` is \"a\"; "), "{error}");
+    let error = load_text(&good.replace("secret", "secert"), &[]).unwrap_err();
+    assert!(error.contains("did you mean `audit.sinks.1.secret`?"), "{error}");
+    let error = load_text(&good.replace("file:b", "canary7z"), &[]).unwrap_err();
+    assert!(error.contains("file:PATH, env:NAME") && !error.contains("canary7z"), "{error}");
 }

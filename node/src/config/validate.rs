@@ -62,6 +62,7 @@ pub(super) fn validate(mut config: Config, loaded: &Loaded) -> Result<Config, Er
     if let Some(backup) = config.backup.take() {
         config.backup = Some(check.backup(&config, backup)?);
     }
+    config.audit = check.audit(config.audit)?;
     Ok(config)
 }
 

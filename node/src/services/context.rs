@@ -11,6 +11,7 @@ use aesp_proto::{
 use aesp_runtime::Runtimes;
 use aesp_search::Index;
 use aesp_session::{Origin, Sessions};
+use aesp_sinks::Sinks;
 use aesp_storage::{Store, Transaction};
 use aesp_tenant::Tenants;
 use futures::future::BoxFuture;
@@ -39,6 +40,7 @@ pub(crate) struct Context {
     pub(crate) others: Others,
     pub(crate) door: Arc<Door>,
     pub(crate) backups: Backups,
+    pub(crate) sinks: Sinks,
     pub(crate) duty: Duty,
     pub(crate) entropy: Entropy,
     pub(crate) clock: Arc<dyn Clock>,

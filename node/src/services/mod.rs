@@ -2,6 +2,7 @@
 
 mod agent;
 mod audit;
+mod audit_sinks;
 pub(crate) mod authentication;
 mod authorization;
 mod backup;
@@ -23,8 +24,9 @@ pub(crate) mod tenant;
 mod tests;
 
 use aesp_proto::v1::{
-    agent_service_server::AgentServiceServer, backup_service_server::BackupServiceServer,
-    catalog_service_server::CatalogServiceServer, cluster_service_server::ClusterServiceServer,
+    agent_service_server::AgentServiceServer, audit_sink_service_server::AuditSinkServiceServer,
+    backup_service_server::BackupServiceServer, catalog_service_server::CatalogServiceServer,
+    cluster_service_server::ClusterServiceServer,
     enterprise_audit_service_server::EnterpriseAuditServiceServer,
     enterprise_authentication_service_server::EnterpriseAuthenticationServiceServer,
     enterprise_authorization_service_server::EnterpriseAuthorizationServiceServer,
@@ -56,6 +58,7 @@ pub(crate) fn routes(context: &Context, message_bytes: usize) -> Routes {
     let policy = EnterprisePolicyServiceServer::new(policy::Policies(own()));
     let registry = RuntimeRegistryServiceServer::new(registry::Registry(own()));
     let audit = EnterpriseAuditServiceServer::new(audit::Audit(own()));
+    let sinks = AuditSinkServiceServer::new(audit_sinks::AuditSinks(own()));
     let tenant = TenantServiceServer::new(tenant::Tenants(own()));
     let cluster = ClusterServiceServer::new(cluster::Nodes(own()));
     let backup = BackupServiceServer::new(backup::Backup(own()));
@@ -71,6 +74,7 @@ pub(crate) fn routes(context: &Context, message_bytes: usize) -> Routes {
         .add_service(policy.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
         .add_service(registry.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
         .add_service(audit.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
+        .add_service(sinks.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
         .add_service(tenant.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
         .add_service(keys.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
         .add_service(cluster.max_decoding_message_size(message_bytes).accept_compressed(GZIP))

@@ -4,8 +4,8 @@ use aesp_proto::{
     Entropy, Error, ErrorCode,
     v1::{
         CreateSessionRequest, agent_service_client::AgentServiceClient,
-        backup_service_client::BackupServiceClient, catalog_service_client::CatalogServiceClient,
-        cluster_service_client::ClusterServiceClient,
+        audit_sink_service_client::AuditSinkServiceClient, backup_service_client::BackupServiceClient,
+        catalog_service_client::CatalogServiceClient, cluster_service_client::ClusterServiceClient,
         enterprise_audit_service_client::EnterpriseAuditServiceClient,
         enterprise_authentication_service_client::EnterpriseAuthenticationServiceClient,
         enterprise_authorization_service_client::EnterpriseAuthorizationServiceClient,
@@ -151,6 +151,8 @@ services! {
     identity: EnterpriseIdentityServiceClient;
     /// Returns the generated client of `EnterpriseAuditService`.
     audit: EnterpriseAuditServiceClient;
+    /// Returns the generated client of `AuditSinkService`: where audit events are sent.
+    audit_sinks: AuditSinkServiceClient;
     /// Returns the generated client of `EnterpriseConfigurationService`.
     configuration: EnterpriseConfigurationServiceClient;
     /// Returns the generated client of `RuntimeRegistryService`: who may be a Runtime, and who is connected.

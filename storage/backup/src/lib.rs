@@ -4,8 +4,7 @@
 
 mod archive;
 mod error;
-#[cfg(any(test, fuzzing))]
-pub mod fuzzing;
+mod files;
 mod info;
 pub mod logical;
 mod point;
@@ -21,6 +20,7 @@ mod writer;
 
 pub use archive::{Archive, ArchiveKey};
 pub use error::Error;
+pub use files::Files;
 pub use info::{ArchiveInfo, LineInfo, SnapshotInfo};
 pub use point::{ClusterId, Line, Point, Scope, SnapshotId, Version};
 pub use progress::Progress;

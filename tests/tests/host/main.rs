@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod audit_search;
+mod audit_sinks;
 mod backup;
 mod bad_input;
 mod balancers;

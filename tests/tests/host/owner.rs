@@ -41,7 +41,17 @@ impl Owned {
             "backup.segment_seconds=1".into(),
             "backup.drill_hours=0".into(),
         ];
-        let world = World::with(HostOptions { set, ..HostOptions::default() }).await.unwrap();
+        let mut world = World::with(HostOptions { set, ..HostOptions::default() }).await.unwrap();
+        // A sink is one of a list, which stands in the file only.
+        let sink = format!(
+            "\n[[audit.sinks]]\nname = \"soc\"\nkind = \"objects\"\ntarget = \"file://{}\"\n",
+            archive.path().join("events").display()
+        );
+        let config = world.host.site().config();
+        let text = std::fs::read_to_string(&config).unwrap() + &sink;
+        std::fs::write(&config, text).unwrap();
+        world.host.process().stop().await.unwrap();
+        world.host.restart().await.unwrap();
         until("there is a backup", async || {
             let listed = world.administrator.backup().list_backups(v1::ListBackupsRequest {}).await?;
             ensure!(!listed.into_inner().backups.is_empty());
@@ -394,6 +404,15 @@ impl Owned {
             "StartBackup" => v1::StartBackupRequest {}.encode_to_vec(),
             "ListBackups" => v1::ListBackupsRequest {}.encode_to_vec(),
             "VerifyBackup" => v1::VerifyBackupRequest::default().encode_to_vec(),
+            "ListAuditSinks" => v1::ListAuditSinksRequest {}.encode_to_vec(),
+            "GetAuditSink" => v1::GetAuditSinkRequest { name: "soc".into() }.encode_to_vec(),
+            "TestAuditSink" => v1::TestAuditSinkRequest { name: "soc".into() }.encode_to_vec(),
+            "ListAuditDeadLetters" => {
+                v1::ListAuditDeadLettersRequest { name: "soc".into(), tenant_id, page: None }.encode_to_vec()
+            }
+            "RetryAuditDeadLetters" => {
+                v1::RetryAuditDeadLettersRequest { name: "soc".into(), tenant_id }.encode_to_vec()
+            }
             "GetTenantUsage" => v1::GetTenantUsageRequest { tenant_id }.encode_to_vec(),
             other => panic!("nobody knows a right request of {other}: add one"),
         }
@@ -426,6 +445,11 @@ impl Owned {
             "StartBackup",
             "ListBackups",
             "VerifyBackup",
+            "ListAuditSinks",
+            "GetAuditSink",
+            "TestAuditSink",
+            "ListAuditDeadLetters",
+            "RetryAuditDeadLetters",
         ];
         if !platform.iter().any(|rpc| path.ends_with(&format!("/{rpc}"))) {
             return (&self.owner, self.account.principal.principal_id.clone());

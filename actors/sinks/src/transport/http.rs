@@ -1,0 +1,150 @@
+//! Bounded HTTP: TLS 1.3, no redirects, no proxies of the environment, bounded times and answers.
+
+use std::{
+    error::Error as _,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use reqwest::{
+    Client, StatusCode, Url,
+    header::{HeaderMap, HeaderValue},
+    redirect::Policy,
+};
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::answer::retry_after;
+use crate::{Cause, Config, failure::Failure, tls::Material};
+
+/// The most bytes of an answer that are read.
+const ANSWER_BYTES: usize = 4 << 20;
+/// How often it is looked whether the files of certificates changed.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// What a sink answered.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) retry_after: Option<Duration>,
+    pub(super) body: Vec<u8>,
+}
+
+/// A client of one sink.
+pub(super) struct Http {
+    config: Config,
+    held: Mutex<Held>,
+}
+
+struct Held {
+    looked: Instant,
+    fingerprint: [u8; 32],
+    client: Client,
+}
+
+impl Http {
+    /// Reads the files of the configuration.
+    ///
+    /// # Errors
+    /// What can't be used, and why.
+    pub(super) fn new(config: &Config) -> Result<Self, String> {
+        let material = Material::read(config)?;
+        let client = client(config, &material)?;
+        let held = Held { looked: Instant::now(), fingerprint: material.fingerprint(), client };
+        Ok(Self { config: config.clone(), held: Mutex::new(held) })
+    }
+
+    /// Returns the sink's address with its path replaced by one below it.
+    pub(super) fn below(&self, path: &str) -> Result<Url, String> {
+        let mut url = self.config.url().ok_or("target is no address that may be used")?;
+        let base = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&format!("{base}/{path}"));
+        Ok(url)
+    }
+
+    /// Returns the client; a new one if a certificate was replaced. What can't be read any more stays as it was.
+    fn client(&self) -> Client {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.looked.elapsed() >= LOOK {
+            held.looked = Instant::now();
+            let read = Material::read(&self.config).and_then(|material| {
+                let fingerprint = material.fingerprint();
+                if fingerprint == held.fingerprint {
+                    return Ok(None);
+                }
+                Ok(Some((fingerprint, client(&self.config, &material)?)))
+            });
+            match read {
+                Ok(Some((fingerprint, client))) => {
+                    tracing::info!(sink = self.config.name, "a certificate of an audit sink was replaced");
+                    (held.fingerprint, held.client) = (fingerprint, client);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(sink = self.config.name, error, "certificates stay as they were");
+                }
+            }
+        }
+        held.client.clone()
+    }
+
+    /// Posts a body and reads the answer, in the time that the sink has.
+    pub(super) async fn post(&self, url: Url, headers: HeaderMap, body: Bytes) -> Result<Answer, Failure> {
+        let request = self.client().post(url).headers(headers).body(body);
+        let mut answer = request.send().await.map_err(|error| failed(&self.config, error))?;
+        let status = answer.status();
+        let retry_after = retry_after(answer.headers());
+        let mut body = Vec::new();
+        while let Some(part) = answer.chunk().await.map_err(|error| failed(&self.config, error))? {
+            if body.len() + part.len() > ANSWER_BYTES {
+                return Err(Failure::new(
+                    Cause::Garbled,
+                    format!("its answer has more than {ANSWER_BYTES} bytes"),
+                ));
+            }
+            body.extend_from_slice(&part);
+        }
+        Ok(Answer { status, retry_after, body })
+    }
+}
+
+fn client(config: &Config, material: &Material) -> Result<Client, String> {
+    let mut tls = material.client()?;
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let encrypted = config.url().is_some_and(|url| url.scheme() == "https");
+    Client::builder()
+        .no_proxy()
+        .redirect(Policy::none())
+        .https_only(encrypted)
+        .connect_timeout(config.timeout())
+        .timeout(config.timeout())
+        .user_agent(concat!("aesp/", env!("CARGO_PKG_VERSION")))
+        .tls_backend_preconfigured(tls)
+        .build()
+        .map_err(|error| format!("no HTTPS client can be made: {error}"))
+}
+
+fn failed(config: &Config, error: reqwest::Error) -> Failure {
+    if error.is_timeout() {
+        return Failure::new(Cause::Slow, format!("no whole answer within {} ms", config.timeout_ms));
+    }
+    // Without the address, whose query may hold a secret.
+    let error = error.without_url();
+    let mut why = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        why = format!("{why}: {error}");
+        cause = error.source();
+    }
+    Failure::new(Cause::Unreachable, why)
+}
+
+/// Returns what stands in an `authorization` header.
+pub(super) fn credential(scheme: &str, secret: &str) -> Result<HeaderValue, Failure> {
+    let text = Zeroizing::new(format!("{scheme} {secret}"));
+    let mut value = HeaderValue::from_str(&text)
+        .map_err(|_| Failure::new(Cause::Refused, "its secret has characters that no header can have"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
