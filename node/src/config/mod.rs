@@ -1,6 +1,7 @@
 //! One TOML file, `AESP_<SECTION>__<KEY>` variables, then flags: parsed, validated, and only then used.
 
 mod backup;
+mod backup_fdb;
 mod cluster;
 mod default;
 mod error;
@@ -14,6 +15,7 @@ mod validate;
 mod validate_keys;
 
 pub use backup::Backup;
+pub use backup_fdb::BackupFdb;
 pub use cluster::Cluster;
 pub use default::DEFAULT_FILE;
 pub use error::Error;

@@ -1,12 +1,12 @@
 use std::{sync::Arc, time::Duration};
 
-use aesp_proto::TenantId;
-use aesp_storage::{Engine, Kind, Range, Snapshot, encode, row_key};
+use aesp_storage::{Engine, Kind, Range, Snapshot};
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Error;
+use crate::rebirth;
 
 /// Rows that are read at once.
 const PAGE_ROWS: usize = 1_000;
@@ -84,13 +84,8 @@ impl Pass {
     }
 }
 
-/// The row that says which life of the store this is: the imported one gets its own.
-pub(super) fn life_key() -> Vec<u8> {
-    row_key(TenantId::PLATFORM, Kind::CLUSTER, &encode(&"life".to_owned()))
-}
-
 fn wanted(key: &[u8]) -> bool {
     let kind = key.get(16..18);
     let left_out = LEFT_OUT.iter().any(|left| kind == Some(&left.to_bytes()[..]));
-    !left_out && key != life_key()
+    !left_out && key != rebirth::life_key()
 }
