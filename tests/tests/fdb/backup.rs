@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::{process::Command, time::Instant};
 
+/// No drill but those that a test makes itself.
+const NO_DRILLS: &str = "backup.drill_hours=0";
 /// Snapshot, log and a look at both take their time.
 const BACKED_UP_WITHIN: Duration = Duration::from_secs(180);
 
@@ -21,7 +23,6 @@ fn settings(cluster: &FdbCluster, drills: &FdbCluster, archive: &Path) -> Vec<St
         format!("backup.fdb.programs={}", programs.display()),
         format!("backup.fdb.agent={}", programs.join("backup_agent").display()),
         format!("backup.fdb.drill_cluster={}", drills.file().display()),
-        "backup.drill_hours=8784".into(),
     ];
     if let Some(library) = FdbCluster::library() {
         set.push(format!("store.fdb.library={}", library.display()));
@@ -75,9 +76,11 @@ async fn a_store_comes_back_from_foundationdbs_own_backup() {
     let (cluster, drills) = (FdbCluster::single().await.unwrap(), FdbCluster::single().await.unwrap());
     let archive = tempfile::tempdir().unwrap();
     let init = settings(&cluster, &drills, archive.path());
-    let mut world = World::with(HostOptions { init, ..HostOptions::default() }).await.unwrap();
+    let mut world = World::with(HostOptions { init, set: vec![NO_DRILLS.into()] }).await.unwrap();
     let _worker = world.echo().await.unwrap();
 
+    // Nothing from before the end of the first snapshot can be restored.
+    backed_up(&world.host, SystemClock.now()).await;
     let kept = calls(&world, "early").await;
     let point = SystemClock.now();
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -114,7 +117,6 @@ async fn a_store_comes_back_from_foundationdbs_own_backup() {
     let to = restored["restored_to_ms"].as_i64().unwrap();
     assert!((point.0..=point.0 + 1_100).contains(&to), "{restored}");
     world.host.set("store.fdb.prefix=second");
-    world.host.set("backup.drill_hours=0");
     world.host.restart().await.unwrap();
     let records = events(&world).await;
     assert!(kept.iter().all(|event| records.contains(event)), "what was committed before the point is there");
@@ -136,7 +138,8 @@ async fn a_cluster_that_goes_away_is_restored_from_its_backup_alone() {
     let (cluster, fresh) = (FdbCluster::single().await.unwrap(), FdbCluster::single().await.unwrap());
     let archive = tempfile::tempdir().unwrap();
     let init = settings(&cluster, &fresh, archive.path());
-    let mut world = World::with(HostOptions { init, ..HostOptions::default() }).await.unwrap();
+    let mut world = World::with(HostOptions { init, set: vec![NO_DRILLS.into()] }).await.unwrap();
+    backed_up(&world.host, SystemClock.now()).await;
     let point = SystemClock.now();
     backed_up(&world.host, Timestamp(point.0 + 5_000)).await;
     world.host.process().kill().await.unwrap();
@@ -146,7 +149,6 @@ async fn a_cluster_that_goes_away_is_restored_from_its_backup_alone() {
     let restored = json_of(aesp(&world.host, &["restore", "--at", &at, "--into", &into])).await.unwrap();
     assert!(restored["rows"].as_u64().unwrap() > 50, "{restored}");
     world.host.set(format!("store.path=fdb:{into}"));
-    world.host.set("backup.drill_hours=0");
     world.host.restart().await.unwrap();
     until("the administrator's key still opens", async || {
         let client = world.host.client(Credentials::ApiKey(world.host.administrator_key().into()))?;
