@@ -54,7 +54,7 @@ lint:
 
 unit:
 	@[ -n "$${AESP_TEST_FDB_CLUSTER:-}" ] || echo "SKIPPED: everything on FoundationDB; AESP_TEST_FDB_CLUSTER names no cluster file (docs/foundationdb.md)"
-	@[ -n "$${AESP_TEST_FDB_BIN:-}" ] || echo "SKIPPED: FoundationDB's TLS and topologies; AESP_TEST_FDB_BIN names no folder with the server's programs (docs/foundationdb.md)"
+	@[ -n "$${AESP_TEST_FDB_BIN:-}" ] || echo "SKIPPED: FoundationDB's TLS, topologies and backup; AESP_TEST_FDB_BIN names no folder with the server's programs (docs/foundationdb.md)"
 	$(BUILD)
 	cargo nextest run --workspace --locked
 	cargo test --doc --workspace --locked --quiet

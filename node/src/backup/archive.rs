@@ -4,7 +4,7 @@ use aesp_backup::{ArchiveKey, Credentials, Target};
 use aesp_storage::{KeyProvider, LmdbOptions};
 
 use super::Error;
-use crate::{Config, config};
+use crate::Config;
 
 /// Where the archive is, and what opens it.
 #[derive(Clone)]
@@ -22,11 +22,8 @@ impl Place {
     /// Reads the section and the files that it names.
     ///
     /// # Errors
-    /// [`Error::Unconfigured`], [`Error::Fdb`], [`Error::Credentials`], or that the target can't be one.
+    /// [`Error::Unconfigured`], [`Error::Credentials`], or that the target can't be one.
     pub(crate) fn of(config: &Config, provider: Arc<dyn KeyProvider>) -> Result<Self, Error> {
-        if matches!(config.store.engine(), Some(config::Engine::Fdb(_))) {
-            return Err(Error::Fdb);
-        }
         let section = config.backup.as_ref().ok_or(Error::Unconfigured)?;
         let mut credentials = match &section.credentials_file {
             Some(path) => read(path)?,
@@ -65,13 +62,23 @@ fn unusable(path: &Path, what: &str) -> Error {
     Error::Credentials { path: path.to_owned(), line: None, what: what.to_owned() }
 }
 
-/// Reads `NAME=VALUE` lines. Empty lines and those that begin with `#` are passed over.
-fn read(path: &Path) -> Result<Credentials, Error> {
+/// Makes sure that nobody else can read or write a file with credentials.
+///
+/// # Errors
+/// [`Error::Credentials`].
+pub(super) fn check_private(path: &Path) -> Result<(), Error> {
     let failed = |error: std::io::Error| unusable(path, &error.to_string());
     let mode = fs::metadata(path).map_err(failed)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(unusable(path, "may be read or written by others; run: chmod 600"));
     }
+    Ok(())
+}
+
+/// Reads `NAME=VALUE` lines. Empty lines and those that begin with `#` are passed over.
+fn read(path: &Path) -> Result<Credentials, Error> {
+    let failed = |error: std::io::Error| unusable(path, &error.to_string());
+    check_private(path)?;
     let text = fs::read_to_string(path).map_err(failed)?;
     let mut pairs = Vec::new();
     for (at, line) in text.lines().map(str::trim).enumerate() {

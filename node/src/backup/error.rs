@@ -7,11 +7,6 @@ use crate::causes::chain;
 /// Why something about backups could not be done. The variants say what the operator does next.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// Use FoundationDB's own backup.
-    #[error(
-        "this store is a FoundationDB cluster, which is backed up by its own backup agents; aesp does not drive them yet"
-    )]
-    Fdb,
     /// Add the section.
     #[error("the configuration has no [backup] section: there are no backups of this store")]
     Unconfigured,
@@ -51,6 +46,85 @@ pub(crate) enum Error {
     /// See the text.
     #[error(transparent)]
     Rebirth(#[from] aesp_backup::rebirth::Error),
+    /// Install FoundationDB's programs, or correct the section.
+    #[error("can't run {}", program.display())]
+    Program {
+        /// Which.
+        program: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// See what it says.
+    #[error("{program} failed ({status}): {said}")]
+    Tool {
+        /// Which of FoundationDB's programs.
+        program: &'static str,
+        /// The end of what it printed.
+        said: String,
+        /// How it ended.
+        status: String,
+    },
+    /// Look whether the cluster is available.
+    #[error("{program} did not answer within {seconds} s")]
+    Silent {
+        /// Which of FoundationDB's programs.
+        program: &'static str,
+        /// How long it had.
+        seconds: u64,
+    },
+    /// Use FoundationDB 7.3.
+    #[error("what {program} answers can't be read: {why}")]
+    Answer {
+        /// Which of FoundationDB's programs.
+        program: &'static str,
+        /// Why not.
+        why: String,
+    },
+    /// Resume the agents.
+    #[error("an operator has paused all backup agents of the cluster")]
+    Paused,
+    /// Wait for the node that takes the backups.
+    #[error("no backup of this store is running")]
+    NotRunning,
+    /// End one of the two.
+    #[error("the running backup goes to {found}, not to {wanted}")]
+    Elsewhere {
+        /// Where it goes.
+        found: String,
+        /// Where it should.
+        wanted: String,
+        /// The tag that it has.
+        tag: String,
+    },
+    /// Wait, or look elsewhere.
+    #[error("there is no backup at {0} that can be restored")]
+    NoBackup(String),
+    /// Choose another moment.
+    #[error("version {version} can't be restored; the backups hold {}", ranges(held))]
+    Beyond {
+        /// The one that was asked for.
+        version: u64,
+        /// The first and the last of each backup.
+        held: Vec<(u64, u64)>,
+    },
+    /// Choose a later moment, or a version.
+    #[error("nothing is known of the versions of {}", .0.0)]
+    BeforeMarks(aesp_proto::Timestamp),
+    /// Choose another prefix, or remove what is there.
+    #[error("the prefix {prefix} of the FoundationDB cluster {} is in use", cluster_file.display())]
+    PrefixInUse {
+        /// Of the cluster.
+        cluster_file: PathBuf,
+        /// The one that was asked for.
+        prefix: String,
+    },
+    /// Name one.
+    #[error("the configuration names no FoundationDB cluster for drills")]
+    NoDrillCluster,
+    /// Report it; it is begun again.
+    #[error("a task of the backups crashed: {0}")]
+    Crashed(String),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] aesp_storage::Error),
@@ -62,12 +136,29 @@ pub(crate) enum Error {
     Transparency(#[from] aesp_transparency::Error),
 }
 
+fn ranges(held: &[(u64, u64)]) -> String {
+    held.iter().map(|(from, to)| format!("{from} to {to}")).collect::<Vec<_>>().join(", ")
+}
+
 impl Error {
+    pub(crate) fn program(program: &std::path::Path, source: std::io::Error) -> Self {
+        Self::Program { program: program.to_owned(), source }
+    }
+
     pub(crate) fn code(&self) -> ErrorCode {
         match self {
-            Self::Fdb | Self::Unconfigured | Self::Occupied(_) => ErrorCode::StateConflict,
-            Self::Credentials { .. } => ErrorCode::ConfigurationError,
-            Self::Folder { .. } | Self::Log { .. } => ErrorCode::InternalError,
+            Self::Unconfigured
+            | Self::Occupied(_)
+            | Self::Paused
+            | Self::NotRunning
+            | Self::Elsewhere { .. }
+            | Self::PrefixInUse { .. } => ErrorCode::StateConflict,
+            Self::Credentials { .. } | Self::Program { .. } | Self::NoDrillCluster => {
+                ErrorCode::ConfigurationError
+            }
+            Self::NoBackup(_) | Self::Beyond { .. } | Self::BeforeMarks(_) => ErrorCode::NotFound,
+            Self::Tool { .. } | Self::Silent { .. } | Self::Answer { .. } => ErrorCode::ServiceUnavailable,
+            Self::Folder { .. } | Self::Log { .. } | Self::Crashed(_) => ErrorCode::InternalError,
             Self::Archive(error) => error.code(),
             Self::Rebirth(error) => error.code(),
             Self::Store(error) => error.code(),
@@ -80,12 +171,33 @@ impl Error {
     pub(crate) fn next(&self) -> Option<&'static str> {
         use aesp_backup::Error as Archive;
         Some(match self {
-            Self::Fdb => "use fdbbackup and fdbrestore; docs/backup.md shows how",
             Self::Unconfigured => "write a [backup] section: aesp config default explains it",
             Self::Credentials { .. } => "correct the file; docs/backup.md lists the names",
             Self::Occupied(_) => "name a folder that is not there yet, or is empty, with --into",
             Self::Folder { .. } => "check the right to it and the room on its disk",
             Self::Log { .. } => "keep the folder for an investigation, and restore an earlier point",
+            Self::Program { .. } => {
+                "install the servers' release of FoundationDB's programs, or correct [backup.fdb]: docs/backup.md"
+            }
+            Self::Tool { .. } => {
+                "see FoundationDB's words above; fdbcli --exec status tells how the cluster is"
+            }
+            Self::Silent { .. } => "look at the cluster: fdbcli --exec status",
+            Self::Answer { .. } => "use the programs of FoundationDB 7.3 in backup.fdb.programs",
+            Self::Paused => "resume them: fdbbackup resume",
+            Self::NotRunning => {
+                "the node that takes the backups begins one within seconds; see aesp backup status"
+            }
+            Self::Elsewhere { .. } => {
+                "correct backup.target, or end that backup: fdbbackup abort -t TAG, where TAG is aesp- and store.fdb.prefix"
+            }
+            Self::NoBackup(_) => "check backup.target; the first snapshot of a large store takes its time",
+            Self::Beyond { .. } => "see what there is: aesp backup list",
+            Self::BeforeMarks(_) => "choose a later moment, or a version: aesp backup list",
+            Self::PrefixInUse { .. } => {
+                "name another with --prefix, or remove what is there: docs/foundationdb.md"
+            }
+            Self::NoDrillCluster => "set backup.fdb.drill_cluster: docs/backup.md",
             Self::Rebirth(aesp_backup::rebirth::Error::Serving) => "stop every node that uses the store",
             Self::Rebirth(_) => "restore again, into an empty folder",
             Self::Archive(error) => match error {
@@ -111,7 +223,7 @@ impl Error {
                 Archive::Refused(_) => "check the credentials and the rights of the bucket",
                 _ => return None,
             },
-            Self::Store(_) | Self::Audit(_) | Self::Transparency(_) => return None,
+            Self::Store(_) | Self::Audit(_) | Self::Transparency(_) | Self::Crashed(_) => return None,
         })
     }
 }

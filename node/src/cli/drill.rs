@@ -8,16 +8,18 @@ use serde_json::json;
 use super::{config, context::Context, failure::Failure, progress};
 use crate::{
     Config,
-    backup::{Drilled, Place, drill, map_size},
+    backup::{Drilled, Place, drill, drill_fdb, map_size},
     config::Engine,
     wiring,
 };
 
-/// Restore the latest backup into a scratch folder, check everything, and record how long it took and what would be lost.
+/// Restore the latest backup into a scratch folder or cluster, check everything, and record how long it took and what would be
+/// lost.
 #[derive(Args, Debug)]
 pub(crate) struct Drill {
-    /// Where to restore to, instead of backup.scratch_dir; it is removed afterwards.
-    #[arg(long, value_name = "DIR")]
+    /// Where to restore to, instead of backup.scratch_dir or, for FoundationDB, backup.fdb.drill_cluster; what is restored is
+    /// removed afterwards.
+    #[arg(long, value_name = "PATH")]
     scratch: Option<PathBuf>,
     /// Don't record it: for a machine that has the archive and the keys, but not the store.
     #[arg(long)]
@@ -26,17 +28,27 @@ pub(crate) struct Drill {
 
 impl Drill {
     pub(crate) async fn run(self, ctx: &Context) -> Result<(), Failure> {
-        let config = config::load(ctx, Vec::new())?;
+        let mut config = config::load(ctx, Vec::new())?;
         let key = crate::keys::open(&config.keys).await.map_err(anyhow::Error::from)?;
-        let place = Place::of(&config, Arc::clone(&key))?;
-        let section = config.backup.clone().unwrap_or_default();
-        let store = if self.no_record { None } else { Some(recorded_in(&config, key).await?) };
-        let scratch = self.scratch.unwrap_or(section.scratch_dir);
+        let fdb = matches!(config.store.engine(), Some(Engine::Fdb(_)));
+        let place = if fdb { None } else { Some(Place::of(&config, Arc::clone(&key))?) };
+        let store = if self.no_record { None } else { Some(recorded_in(&config, Arc::clone(&key)).await?) };
+        let mut section = config.backup.clone().unwrap_or_default();
         let mut bar = progress::Steps::new();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let entropy = Entropy::from_system();
         let told = &mut |step| bar.show(step);
-        let drilled = drill(&place, &scratch, map_size(&config), Arc::clone(&clock), &entropy, told).await;
+        let drilled = match place {
+            Some(place) => {
+                let scratch = self.scratch.unwrap_or(section.scratch_dir);
+                drill(&place, &scratch, map_size(&config), Arc::clone(&clock), &entropy, told).await
+            }
+            None => {
+                section.fdb.drill_cluster = self.scratch.or(section.fdb.drill_cluster);
+                config.backup = config.backup.map(|_| section);
+                drill_fdb(&config, key, Arc::clone(&clock), &entropy, told).await
+            }
+        };
         bar.finish();
         if let Some(store) = store {
             record(&drilled, store, clock, &entropy).await?;
@@ -49,6 +61,8 @@ impl Drill {
 async fn recorded_in(config: &Config, key: Arc<dyn KeyProvider>) -> Result<aesp_storage::Store, Failure> {
     let there = match config.store.engine() {
         Some(Engine::Lmdb(path)) => path.join("data.mdb").exists(),
+        // Whether the cluster is there, opening it tells.
+        Some(Engine::Fdb(_)) => true,
         _ => false,
     };
     if !there {

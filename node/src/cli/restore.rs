@@ -9,17 +9,25 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::Instant;
 
 use super::{config, context::Context, failure::Failure, progress};
-use crate::backup::{Place, Wanted, map_size, restore};
+use crate::{
+    Config,
+    backup::{Destination, Place, Wanted, map_size, restore, restore_fdb},
+    config::Engine,
+};
 
-/// Restore a backup into an empty folder, offline. Which archive and which keys, the node's configuration says.
+/// Restore a backup into an empty store, offline. Which archive and which keys, the node's configuration says.
 #[derive(Args, Debug)]
 pub(crate) struct Restore {
     /// `latest`, a time such as 2026-11-26T14:03:05.250Z, or a version.
     #[arg(long, value_parser = point)]
     at: Point,
-    /// The new store: a folder that is not there yet, or is empty.
-    #[arg(long, value_name = "DIR")]
-    into: PathBuf,
+    /// The new store: for lmdb a folder that is not there yet, or is empty; for FoundationDB the cluster file of the cluster,
+    /// which is locked meanwhile [default for FoundationDB: that of store.path].
+    #[arg(long, value_name = "PATH")]
+    into: Option<PathBuf>,
+    /// FoundationDB: the prefix of the new store, under which nothing may be [default: store.fdb.prefix].
+    #[arg(long)]
+    prefix: Option<String>,
 }
 
 fn point(text: &str) -> Result<Point, String> {
@@ -45,8 +53,21 @@ impl Restore {
             })?),
         };
         let config = config::load(ctx, Vec::new())?;
+        if let Some(Engine::Fdb(cluster_file)) = config.store.engine() {
+            if scope != Scope::Everything {
+                let next = "leave --tenant out, and look the tenant up in what was restored elsewhere";
+                return Err(Failure::usage("FoundationDB restores a store as a whole", next));
+            }
+            return self.run_fdb(ctx, &config, cluster_file).await;
+        }
+        if self.prefix.is_some() {
+            return Err(Failure::usage("a store on lmdb has no prefix", "leave --prefix out"));
+        }
+        let into = self.into.ok_or_else(|| {
+            Failure::usage("a restore needs a folder", "name one that is not there yet with --into")
+        })?;
         let place = Place::of(&config, crate::keys::open(&config.keys).await.map_err(anyhow::Error::from)?)?;
-        let wanted = Wanted { at: self.at, scope, into: &self.into, options: map_size(&config) };
+        let wanted = Wanted { at: self.at, scope, into: &into, options: map_size(&config) };
         let started = Instant::now();
         let mut bar = progress::Steps::new();
         let (clock, entropy) = (Arc::new(SystemClock), Entropy::from_system());
@@ -55,7 +76,7 @@ impl Restore {
         let outcome = outcome?;
         let (restored, took) = (&outcome.restored, started.elapsed());
         ctx.console.value(&json!({
-            "restored": self.into,
+            "restored": into,
             "scope": match scope {
                 Scope::Everything => "everything".to_owned(),
                 Scope::Tenant(tenant) => tenant.to_string(),
@@ -79,7 +100,43 @@ impl Restore {
         ctx.console.note(&format!(
             "\nEverybody logs in again. API keys and passwords are as they were at that moment: revoke again what was revoked since.\n\
              Next:  set store.path = \"lmdb:{}\", start the nodes, then aesp backup now",
-            self.into.display(),
+            into.display(),
+        ))
+    }
+
+    async fn run_fdb(self, ctx: &Context, config: &Config, own: PathBuf) -> Result<(), Failure> {
+        let to = Destination {
+            cluster_file: self.into.unwrap_or(own),
+            prefix: self.prefix.unwrap_or_else(|| config.store.fdb.prefix.clone()),
+        };
+        let provider = crate::keys::open(&config.keys).await.map_err(anyhow::Error::from)?;
+        let started = Instant::now();
+        let mut bar = progress::Steps::new();
+        let (clock, entropy) = (Arc::new(SystemClock), Entropy::from_system());
+        let restored =
+            restore_fdb(config, self.at, &to, provider, clock, &entropy, &mut |step| bar.show(step)).await;
+        bar.finish();
+        let (outcome, took) = (restored?, started.elapsed());
+        ctx.console.value(&json!({
+            "restored": to.cluster_file,
+            "prefix": to.prefix,
+            "cluster_id": outcome.cluster,
+            "version": outcome.version,
+            "restored_to_ms": outcome.time.0,
+            "backup_id": outcome.backup,
+            "rows": outcome.rows,
+            "bytes": outcome.bytes,
+            "log_epoch": outcome.reborn.log_epoch,
+            "tenants": outcome.logs.tenants,
+            "events_verified": outcome.logs.events,
+            "took_ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            "bytes_per_second": per_second(outcome.bytes, took),
+        }))?;
+        ctx.console.note(&format!(
+            "\nEverybody logs in again. API keys and passwords are as they were at that moment: revoke again what was revoked since.\n\
+             Next:  set store.path = \"fdb:{}\" and store.fdb.prefix = \"{}\", and start the nodes",
+            to.cluster_file.display(),
+            to.prefix,
         ))
     }
 }

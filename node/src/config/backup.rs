@@ -2,14 +2,17 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-/// Continuous backups of an lmdb store into an archive. Without this section there are none.
+use super::BackupFdb;
+
+/// Continuous backups of a store. Without this section there are none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Backup {
-    /// Where the archive is: `file:///PATH`, `s3://BUCKET/PREFIX`, `az://ACCOUNT/CONTAINER/PREFIX` or `gs://BUCKET/PREFIX`.
+    /// Where the archive is: `file:///PATH`, `s3://BUCKET/PREFIX`, `az://ACCOUNT/CONTAINER/PREFIX` or `gs://BUCKET/PREFIX`; for a
+    /// store on FoundationDB in its words: `file:///PATH` or `blobstore://KEY@HOST/NAME?bucket=BUCKET`.
     pub target: String,
     /// A file with the credentials for the target, mode 0600: one `NAME=VALUE` a line. Without it the process's environment is
-    /// asked for the same names.
+    /// asked for the same names. For FoundationDB its own JSON file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials_file: Option<PathBuf>,
     /// The authorities that the object store's certificate must come from, PEM; absent for those of the system.
@@ -31,6 +34,8 @@ pub struct Backup {
     pub drill_hours: u32,
     /// Where drills restore to; needs as much room as the store.
     pub scratch_dir: PathBuf,
+    /// For a store on FoundationDB.
+    pub fdb: BackupFdb,
 }
 
 impl Default for Backup {
@@ -47,6 +52,7 @@ impl Default for Backup {
             object_lock_days: 0,
             drill_hours: 7 * 24,
             scratch_dir: "aesp-data/drill".into(),
+            fdb: BackupFdb::default(),
         }
     }
 }

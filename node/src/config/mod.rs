@@ -2,6 +2,7 @@
 
 mod audit;
 mod backup;
+mod backup_fdb;
 mod cluster;
 mod default;
 mod error;
@@ -16,6 +17,7 @@ mod validate_keys;
 
 pub use audit::Audit;
 pub use backup::Backup;
+pub use backup_fdb::BackupFdb;
 pub use cluster::Cluster;
 pub use default::DEFAULT_FILE;
 pub use error::Error;

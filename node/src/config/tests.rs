@@ -179,13 +179,12 @@ fn half_of_the_tls_files_is_refused() {
 }
 
 #[test]
-fn backups_are_of_lmdb_and_go_somewhere() {
+fn backups_go_somewhere() {
     let good = "[store]\npath = \"lmdb:s\"\n[backup]\ntarget = \"file:///var/b\"\ncredentials_file = \"c\"\n";
     let backup = load_text(good, &[("AESP_BACKUP__SEGMENT_SECONDS", "2")]).unwrap().backup.unwrap();
     assert_eq!((backup.segment_seconds, backup.keep_days), (2, 30));
     assert!(backup.credentials_file.unwrap().is_absolute(), "beside the file");
     for (text, key) in [
-        (good.replace("lmdb:s", "fdb:s"), "store.path"),
         (good.replace("lmdb:s", "memory"), "store.path"),
         (good.replace("file:///var/b", "/var/b"), "backup.target"),
         (good.replace("file:///var/b", "file:///"), "backup.target"),
@@ -196,8 +195,30 @@ fn backups_are_of_lmdb_and_go_somewhere() {
         let error = load_text(&text, &[]).unwrap_err();
         assert!(error.contains(&format!("`{key}`")), "{key}: {error}");
     }
-    let fdb = load_text(&good.replace("lmdb:s", "fdb:s"), &[]).unwrap_err();
-    assert!(fdb.contains("FoundationDB has its own backup"), "{fdb}");
+}
+
+#[test]
+fn backups_of_foundationdb_have_settings_of_their_own() {
+    let good = "[store]\npath = \"fdb:f\"\n[backup]\ntarget = \"file:///var/b\"\ndrill_hours = 0\n";
+    let backup = load_text(good, &[("AESP_BACKUP__FDB__AGENTS", "3")]).unwrap().backup.unwrap();
+    assert_eq!((backup.fdb.agents, backup.fdb.programs.as_path()), (3, Path::new("/usr/bin")));
+    let drills = format!("{}[backup.fdb]\ndrill_cluster = \"d\"\n", good.replace("drill_hours = 0\n", ""));
+    let drill_cluster = load_text(&drills, &[]).unwrap().backup.unwrap().fdb.drill_cluster.unwrap();
+    assert!(drill_cluster.is_absolute(), "beside the file");
+    for (text, key) in [
+        (good.replace("file:///var/b", "s3://b/p"), "backup.target"),
+        (good.replace("drill_hours = 0\n", ""), "backup.drill_hours"),
+        (format!("{good}segment_seconds = 2\n"), "backup.segment_seconds"),
+        (format!("{good}object_lock_days = 1\n"), "backup.object_lock_days"),
+        (format!("{good}ca = \"x\"\n"), "backup.ca"),
+        (format!("{good}[backup.fdb]\nagents = 65\n"), "backup.fdb.agents"),
+    ] {
+        let error = load_text(&text, &[]).unwrap_err();
+        assert!(error.contains(&format!("`{key}`")), "{key}: {error}");
+    }
+    let secret = good.replace("file:///var/b", "blobstore://key:canary7z@host/name?bucket=b");
+    let error = load_text(&secret, &[]).unwrap_err();
+    assert!(error.contains("credentials_file") && !error.contains("canary7z"), "{error}");
 }
 
 #[test]
@@ -248,4 +269,20 @@ fn each_sink_of_audit_events_is_checked_and_its_files_lie_beside() {
     assert!(error.contains("did you mean `audit.sinks.1.secret`?"), "{error}");
     let error = load_text(&good.replace("file:b", "canary7z"), &[]).unwrap_err();
     assert!(error.contains("file:PATH, env:NAME") && !error.contains("canary7z"), "{error}");
+}
+
+#[test]
+fn the_reference_topologies_are_configurations() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/foundationdb");
+    let mut found = 0;
+    for topology in std::fs::read_dir(folder).unwrap() {
+        let file = topology.unwrap().path().join("aesp.toml");
+        if file.exists() {
+            let sources = Sources { file: Some(file.clone()), environment: [].into(), flags: Vec::new() };
+            let config = load(&sources).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            assert!(matches!(config.store.engine(), Some(Engine::Fdb(_))) && config.backup.is_some());
+            found += 1;
+        }
+    }
+    assert_eq!(found, 5);
 }

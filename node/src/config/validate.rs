@@ -5,6 +5,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     Backup, Cluster, Config, Engine, Error, Fdb,
+    backup_fdb::check_target,
     load::Loaded,
     origin::{Origin, beside},
 };
@@ -141,11 +142,57 @@ impl Check<'_> {
         self.range("backup.journal_max_mib", backup.journal_max_mib, 16..=1 << 20)?;
         self.range("backup.object_lock_days", backup.object_lock_days, 0..=3_650)?;
         self.range("backup.drill_hours", backup.drill_hours, 0..=24 * 366)?;
-        if !matches!(config.store.engine(), Some(Engine::Lmdb(_))) {
-            let expected = "`lmdb:PATH` where there is a [backup]; FoundationDB has its own backup, which aesp does not \
-                            drive yet (docs/backup.md), and nothing of `memory` can be restored";
-            return self.invalid("store.path", &config.store.path, expected);
+        backup.credentials_file =
+            backup.credentials_file.map(|path| self.beside("backup.credentials_file", path));
+        match config.store.engine() {
+            Some(Engine::Lmdb(_)) => self.backup_lmdb(backup),
+            Some(Engine::Fdb(_)) => self.backup_fdb(backup),
+            _ => {
+                let expected = "`lmdb:PATH` or `fdb:CLUSTER_FILE` where there is a [backup]; nothing of `memory` can be restored";
+                self.invalid("store.path", &config.store.path, expected)
+            }
         }
+    }
+
+    fn backup_fdb(&self, mut backup: Backup) -> Result<Backup, Error> {
+        if let Err(expected) = check_target(&backup) {
+            // The secret that may stand in it is not repeated.
+            let shown = backup.target.split('@').next_back().unwrap_or_default();
+            return self.invalid("backup.target", shown, expected);
+        }
+        self.range("backup.fdb.agents", backup.fdb.agents, 0..=64)?;
+        let usual = Backup::default();
+        for (key, found, usual) in [
+            ("backup.segment_seconds", backup.segment_seconds, usual.segment_seconds),
+            ("backup.throttle_mib_per_second", backup.throttle_mib_per_second, usual.throttle_mib_per_second),
+            ("backup.journal_max_mib", backup.journal_max_mib, usual.journal_max_mib),
+            ("backup.object_lock_days", backup.object_lock_days, usual.object_lock_days),
+        ] {
+            if found != usual {
+                return self.invalid(
+                    key,
+                    found,
+                    "left out for a store on FoundationDB, which knows no such thing",
+                );
+            }
+        }
+        if let Some(ca) = &backup.ca {
+            let expected = "left out for a store on FoundationDB: its agents believe what store.fdb.ca names";
+            return self.invalid("backup.ca", ca.display(), expected);
+        }
+        if backup.fdb.drill_cluster.is_none() && backup.drill_hours > 0 {
+            let expected = "0 where there is no backup.fdb.drill_cluster, the FoundationDB cluster that drills restore to";
+            return self.invalid("backup.drill_hours", backup.drill_hours, expected);
+        }
+        let fdb = &mut backup.fdb;
+        fdb.programs = self.beside("backup.fdb.programs", std::mem::take(&mut fdb.programs));
+        fdb.agent = self.beside("backup.fdb.agent", std::mem::take(&mut fdb.agent));
+        fdb.drill_cluster =
+            fdb.drill_cluster.take().map(|path| self.beside("backup.fdb.drill_cluster", path));
+        Ok(backup)
+    }
+
+    fn backup_lmdb(&self, mut backup: Backup) -> Result<Backup, Error> {
         let place = ["file:///", "s3://", "az://", "gs://"];
         if !place.iter().any(|scheme| backup.target.len() > scheme.len() && backup.target.starts_with(scheme))
         {
@@ -157,8 +204,6 @@ impl Check<'_> {
             return self.invalid("backup.object_lock_days", backup.object_lock_days, expected);
         }
         backup.ca = backup.ca.map(|path| self.beside("backup.ca", path));
-        backup.credentials_file =
-            backup.credentials_file.map(|path| self.beside("backup.credentials_file", path));
         backup.scratch_dir = self.beside("backup.scratch_dir", backup.scratch_dir);
         Ok(backup)
     }

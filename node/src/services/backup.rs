@@ -1,9 +1,7 @@
-use std::sync::Arc;
-
-use aesp_backup::{ArchiveInfo, SnapshotId, SnapshotInfo};
+use aesp_backup::{SnapshotId, SnapshotInfo};
 use aesp_call::Granted;
 use aesp_proto::{
-    Error, TenantId,
+    Error, TenantId, Timestamp,
     v1::{
         self, BackupStatus, Drill, GetBackupStatusRequest, ListBackupsRequest, ListBackupsResponse,
         StartBackupRequest, VerifyBackupRequest, VerifyBackupResponse, backup_service_server,
@@ -13,7 +11,7 @@ use aesp_storage::{ShardRow, shard_of};
 use tonic::{Request, Response, Status};
 
 use super::{Context, Entry, enter};
-use crate::backup::{self, DrillRow, Live, Seen};
+use crate::backup::{self, Backups, DrillRow, Seen, Taken, Watched};
 
 /// Backups of the store.
 pub(crate) struct Backup(pub(crate) Context);
@@ -25,18 +23,25 @@ impl Backup {
         self.0.access.permit_tenant(&entry.caller, &entry.action, TenantId::PLATFORM).await
     }
 
-    fn live(&self) -> Result<&Arc<Live>, Error> {
-        Ok(self.0.backups.live()?)
+    /// Returns what the archive shows to a node that does not take the backups: until when the store can be restored, and the last
+    /// snapshot.
+    async fn look(&self) -> Result<(Option<(Timestamp, u64)>, Option<Taken>), Error> {
+        match &self.0.backups {
+            Backups::Unconfigured => Err(backup::Error::Unconfigured.into()),
+            Backups::Fdb(live) => Ok(live.look(self.0.clock.now()).await?),
+            Backups::Live(live) => {
+                let archive = live.archive(self.0.cluster.id()).await?;
+                let info = archive.info().await.map_err(backup::Error::from)?;
+                let snapshot = info.snapshots.into_iter().rfind(|snapshot| snapshot.restorable);
+                let end = info.lines.last().map(|line| (line.to_time, line.to.0));
+                Ok((end.filter(|_| snapshot.is_some()), snapshot.map(Taken::from)))
+            }
+        }
     }
 
-    async fn info(&self) -> Result<ArchiveInfo, Error> {
-        let archive = self.live()?.archive(self.0.cluster.id()).await?;
-        Ok(archive.info().await.map_err(backup::Error::from)?)
-    }
-
-    /// Tells what is known here, or what the archive shows to a node that does not take the backups.
+    /// Tells what is known here, or what the archive shows.
     async fn status(&self) -> Result<BackupStatus, Error> {
-        let live = self.live()?;
+        let watched = self.0.backups.watched()?;
         let platform = shard_of(TenantId::PLATFORM.as_bytes());
         let (owner, drill) = self
             .0
@@ -48,21 +53,54 @@ impl Backup {
                 })
             })
             .await?;
-        let mut seen = live.seen.borrow().clone();
+        let mut seen = watched.seen.borrow().clone();
         if !seen.leads {
-            let info = self.info().await?;
-            seen.snapshot = info.snapshots.into_iter().rfind(|snapshot| snapshot.restorable);
-            let end = info.lines.last().map(|line| (line.to_time, line.to.0));
-            seen.restorable_to = end.filter(|_| seen.snapshot.is_some());
+            (seen.restorable_to, seen.snapshot) = self.look().await?;
         }
-        let mut status = wire(&seen, drill, live, self.0.clock.now());
+        let mut status = wire(&seen, drill, watched, self.0.clock.now());
+        status.target = self.0.backups.target();
         status.taken_by = owner.map_or(0, |owner| owner.0);
         status.answered_by = self.0.cluster.own().0;
         Ok(status)
     }
 
+    async fn list(&self) -> Result<Vec<v1::Backup>, Error> {
+        match &self.0.backups {
+            Backups::Unconfigured => Err(backup::Error::Unconfigured.into()),
+            Backups::Fdb(live) => {
+                let listed = |taken: Taken| v1::Backup {
+                    backup_id: taken.id,
+                    taken_at_ms: taken.began.0,
+                    version: taken.from,
+                    rows: 0,
+                    bytes: taken.bytes,
+                };
+                Ok(live.list(self.0.clock.now()).await?.into_iter().map(listed).collect())
+            }
+            Backups::Live(live) => {
+                let archive = live.archive(self.0.cluster.id()).await?;
+                let info = archive.info().await.map_err(backup::Error::from)?;
+                Ok(info.snapshots.iter().filter(|snapshot| snapshot.restorable).map(listed).collect())
+            }
+        }
+    }
+
     async fn verify(&self, named: &str) -> Result<VerifyBackupResponse, Error> {
-        let archive = self.live()?.archive(self.0.cluster.id()).await?;
+        let live = match &self.0.backups {
+            Backups::Unconfigured => return Err(backup::Error::Unconfigured.into()),
+            Backups::Live(live) => live,
+            Backups::Fdb(live) => {
+                let verified = live.verify(named, self.0.clock.now()).await?;
+                return Ok(VerifyBackupResponse {
+                    backup_id: verified.id,
+                    bytes: verified.bytes,
+                    restorable_version: verified.to,
+                    restorable_to_ms: verified.to_time.0,
+                    ..VerifyBackupResponse::default()
+                });
+            }
+        };
+        let archive = live.archive(self.0.cluster.id()).await?;
         let id = if named.is_empty() {
             let complete = archive.list().await.map_err(backup::Error::from)?;
             let last = complete.into_iter().rfind(|snapshot| snapshot.restorable);
@@ -85,20 +123,21 @@ impl Backup {
     }
 }
 
-fn wire(seen: &Seen, drill: Option<DrillRow>, live: &Live, now: aesp_proto::Timestamp) -> BackupStatus {
-    let late =
-        |row: &DrillRow| !row.passed || live.section.drill().is_some_and(|every| now.since(row.at) >= every);
-    let drill_due = drill.as_ref().map_or(live.section.drill().is_some(), late);
+fn wire(seen: &Seen, drill: Option<DrillRow>, watched: &Watched, now: Timestamp) -> BackupStatus {
+    let late = |row: &DrillRow| {
+        !row.passed || watched.section.drill().is_some_and(|every| now.since(row.at) >= every)
+    };
+    let drill_due = drill.as_ref().map_or(watched.section.drill().is_some(), late);
     let snapshot = seen.snapshot.as_ref();
     // Nothing can be restored before a snapshot is complete and the journal reaches its end.
-    let end = seen.restorable_to.filter(|(_, to)| snapshot.is_some_and(|snapshot| snapshot.from.0 <= *to));
+    let end = seen.restorable_to.filter(|(_, to)| snapshot.is_some_and(|snapshot| snapshot.from <= *to));
     BackupStatus {
-        target: live.place.target.to_string(),
+        target: String::new(),
         taken_by: 0,
         answered_by: 0,
         restorable_to_ms: end.map_or(0, |(to, _)| to.0),
         restorable_version: end.map_or(0, |(_, version)| version),
-        last_snapshot: snapshot.map(|snapshot| snapshot.id.to_string()).unwrap_or_default(),
+        last_snapshot: snapshot.map(|snapshot| snapshot.id.clone()).unwrap_or_default(),
         last_snapshot_ms: snapshot.map_or(0, |snapshot| snapshot.began.0),
         snapshot_running: seen.snapshot_running,
         journal_bytes: seen.journal_bytes,
@@ -142,7 +181,7 @@ impl backup_service_server::BackupService for Backup {
         request: Request<StartBackupRequest>,
     ) -> Result<Response<BackupStatus>, Status> {
         let granted = self.grant(&enter(request)?).await?;
-        self.0.checked(&granted, RESOURCE, self.live().map(|_| ())).await?;
+        self.0.checked(&granted, RESOURCE, self.0.backups.watched().map(drop).map_err(Error::from)).await?;
         let now = self.0.clock.now();
         let ordered = self.0.commit(&granted, RESOURCE.into(), move |tx| {
             Box::pin(async move { Ok(backup::order_snapshot(tx, now).await?) })
@@ -156,10 +195,9 @@ impl backup_service_server::BackupService for Backup {
         request: Request<ListBackupsRequest>,
     ) -> Result<Response<ListBackupsResponse>, Status> {
         let granted = self.grant(&enter(request)?).await?;
-        let info = self.info().await;
+        let backups = self.list().await;
         self.0.read(&granted, RESOURCE.into(), |_| Box::pin(async { Ok(()) })).await?;
-        let backups = info?.snapshots.iter().filter(|snapshot| snapshot.restorable).map(listed).collect();
-        Ok(Response::new(ListBackupsResponse { backups }))
+        Ok(Response::new(ListBackupsResponse { backups: backups? }))
     }
 
     async fn verify_backup(

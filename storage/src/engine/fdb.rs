@@ -51,8 +51,10 @@ impl FdbEngine {
         let (database, options, cluster) = connecting
             .await
             .map_err(|error| Error::unavailable(format!("opening the store failed: {error}")))??;
-        connect::first_answer(&database, &options, &cluster).await?;
+        let answered = connect::first_answer(&database, &options, &cluster).await;
+        // Also without an answer: what was tried until then has left the library things to clean up.
         network::stop_at_exit();
+        answered?;
         tracing::info!(
             cluster = cluster.name,
             prefix = options.prefix,

@@ -6,6 +6,8 @@ mod memory;
 mod turbulence;
 mod watches;
 
+use std::any::Any;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -45,9 +47,9 @@ pub trait Engine: Send + Sync + 'static {
     fn watch(&self, key: &[u8]) -> Watch;
 }
 
-/// A state of the store that stands still.
+/// A state of the store that stands still. An engine that finds its own in a commit may know more of it than its version.
 #[async_trait]
-pub trait Snapshot: Send + Sync {
+pub trait Snapshot: Any + Send + Sync {
     /// Returns the version, which grows with every commit.
     fn version(&self) -> u64;
 

@@ -1,12 +1,13 @@
 use std::{sync::Arc, time::Duration};
 
 use aesp_proto::TenantId;
-use aesp_storage::{Engine, Kind, Range, Snapshot, encode, row_key};
+use aesp_storage::{Engine, Kind, Range, Snapshot};
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Error;
+use crate::rebirth;
 
 /// Rows that are read at once.
 const PAGE_ROWS: usize = 1_000;
@@ -86,7 +87,7 @@ impl Pass {
     fn wants(&self, key: &[u8]) -> bool {
         let is = |left: &Kind| key.get(16..18) == Some(&left.to_bytes()[..]);
         let left_behind = self.tenant.is_some() && LEFT_BEHIND.iter().any(is);
-        !left_behind && !LEFT_OUT.iter().any(is) && key != life_key()
+        !left_behind && !LEFT_OUT.iter().any(is) && key != rebirth::life_key()
     }
 
     /// Makes sure that what was read stood in the store at one moment.
@@ -99,9 +100,4 @@ impl Pass {
         let same = self.digest.finish().as_ref() == again.digest.finish().as_ref();
         if same { Ok(()) } else { Err(Error::Changed) }
     }
-}
-
-/// The row that says which life of the store this is: the imported one gets its own.
-pub(super) fn life_key() -> Vec<u8> {
-    row_key(TenantId::PLATFORM, Kind::CLUSTER, &encode(&"life".to_owned()))
 }

@@ -1,5 +1,5 @@
 use aesp_proto::TenantId;
-use aesp_storage::{Error, Kind, Row, Transaction};
+use aesp_storage::{Error, Kind, Row, Transaction, encode, row_key};
 use serde::{Deserialize, Serialize};
 
 /// The last new life that the store was given.
@@ -59,6 +59,12 @@ impl Arrival {
     pub(crate) async fn done(tx: &Transaction) -> Result<(), Error> {
         tx.delete::<Self>(TenantId::PLATFORM, &ARRIVAL.to_owned()).await
     }
+}
+
+/// Returns the key of the row that says which life of the store this is: what is restored or imported gets its own.
+#[must_use]
+pub fn key() -> Vec<u8> {
+    row_key(TenantId::PLATFORM, Kind::CLUSTER, &encode(&NAME.to_owned()))
 }
 
 impl Life {

@@ -13,9 +13,9 @@ use aesp_proto::{Clock, Entropy, TenantId, Timestamp};
 use aesp_storage::{Kind, Range, Store, Transaction, row_key};
 use tokio::time::sleep;
 
-pub use self::error::Error;
 use self::life::Life;
 pub(crate) use self::life::{Arrival, Stage};
+pub use self::{error::Error, life::key as life_key};
 
 /// More than anybody can have counted in what is lost after the restored point: revisions, changes of rights, epochs of shards,
 /// nodes. So nobody has to know what was.
@@ -121,7 +121,10 @@ pub(crate) async fn quiet(store: &Store, patience: Duration) -> Result<(), Error
 }
 
 /// Keeps nodes away from a store that is being filled, until its [`rebirth`].
-pub(crate) async fn keep_away(tx: &Transaction, why: &str) -> Result<(), aesp_storage::Error> {
+///
+/// # Errors
+/// The store's.
+pub async fn keep_away(tx: &Transaction, why: &str) -> Result<(), aesp_storage::Error> {
     let filling = Life { descent: format!("{why}, unfinished"), stage: Stage::Begun, log_epoch: 0, nodes: 0 };
     filling.keep(tx).await
 }

@@ -1,3 +1,5 @@
+use std::any::Any;
+
 use foundationdb::{
     Database, FdbError, Transaction,
     options::{ConflictRangeType, MutationType, TransactionOption},
@@ -6,12 +8,12 @@ use futures::future::try_join_all;
 
 use super::{
     failure,
-    snapshot::rows,
+    snapshot::{FdbSnapshot, rows},
     space::{Space, with_stamp},
 };
 use crate::{
     AtomicOp, Error, Range,
-    engine::{Commit, Mutation, Observed, Versionstamp},
+    engine::{Commit, Mutation, Observed, Snapshot, Versionstamp},
     key::after,
 };
 
@@ -19,19 +21,20 @@ use crate::{
 pub(super) async fn commit(
     database: &Database,
     space: &Space,
-    commit: Commit,
+    mut commit: Commit,
 ) -> Result<Versionstamp, Error> {
-    let transaction = database.create_trx().map_err(failure::of_read)?;
-    transaction.set_option(TransactionOption::ReadYourWritesDisable).map_err(failure::of_read)?;
-    match commit.snapshot.as_ref().map(|snapshot| snapshot.version()) {
-        Some(version) => {
-            let version = i64::try_from(version)
-                .map_err(|_| Error::unavailable("a snapshot of another engine can't be committed here"))?;
-            transaction.set_read_version(version);
+    let transaction = match commit.snapshot.take() {
+        Some(snapshot) => {
+            let transaction = at(database, snapshot)?;
             observe(&transaction, space, &commit.observed).map_err(failure::of_read)?;
+            transaction
         }
-        None => compare(&transaction, space, &commit.observed).await?,
-    }
+        None => {
+            let transaction = begin(database)?;
+            compare(&transaction, space, &commit.observed).await?;
+            transaction
+        }
+    };
     write(&transaction, space, &commit.mutations);
     let stamp = transaction.get_versionstamp();
     if let Err(error) = transaction.commit().await {
@@ -40,6 +43,26 @@ pub(super) async fn commit(
     let stamp = stamp.await.map_err(|error| failure::of_commit(error, 0))?;
     // It was committed, but under which stamp nobody can say.
     stamp.as_ref().try_into().map_err(|_| Error::CommitUnknown)
+}
+
+fn begin(database: &Database) -> Result<Transaction, Error> {
+    let transaction = database.create_trx().map_err(failure::of_read)?;
+    transaction.set_option(TransactionOption::ReadYourWritesDisable).map_err(failure::of_read)?;
+    Ok(transaction)
+}
+
+/// Returns a transaction that reads at a snapshot's version: its own, or where another engine stands before this one, a new one.
+fn at(database: &Database, snapshot: Box<dyn Snapshot>) -> Result<Transaction, Error> {
+    let version = snapshot.version();
+    let snapshot: Box<dyn Any> = snapshot;
+    if let Ok(own) = snapshot.downcast::<FdbSnapshot>() {
+        return own.into_transaction().map_err(failure::of_read);
+    }
+    let version = i64::try_from(version)
+        .map_err(|_| Error::unavailable("a snapshot of another engine can't be committed here"))?;
+    let transaction = begin(database)?;
+    transaction.set_read_version(version);
+    Ok(transaction)
 }
 
 /// Has the commit refused if anything that was read has changed since the read version.

@@ -3,29 +3,41 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use foundationdb::{
-    Database, RangeOption, Transaction,
+    Database, FdbError, RangeOption, Transaction,
     options::{StreamingMode, TransactionOption},
 };
+use tokio::time::Instant;
 
 use super::{failure, space::Space};
-use crate::{Error, Range, engine::Snapshot};
+use crate::{Error, Range, TRANSACTION_TIME, engine::Snapshot};
 
 /// A read version of the cluster, which stands still for about five seconds.
 pub(super) struct FdbSnapshot {
     transaction: Transaction,
     version: u64,
     space: Arc<Space>,
+    opened: Instant,
 }
 
 impl FdbSnapshot {
     pub(super) async fn open(database: &Database, space: Arc<Space>) -> Result<Self, Error> {
+        let opened = Instant::now();
         let transaction = database.create_trx().map_err(failure::of_read)?;
         // What a transaction wrote itself is laid over the snapshot above the engines.
         transaction.set_option(TransactionOption::ReadYourWritesDisable).map_err(failure::of_read)?;
         let version = transaction.get_read_version().await.map_err(failure::of_read)?;
         let version = u64::try_from(version)
             .map_err(|_| Error::unavailable("FoundationDB gave a read version below zero"))?;
-        Ok(Self { transaction, version, space })
+        Ok(Self { transaction, version, space, opened })
+    }
+
+    /// Returns the transaction that was read in, with as much time for the commit as a new one would have: what it has read
+    /// without a conflict stays so.
+    pub(super) fn into_transaction(self) -> Result<Transaction, FdbError> {
+        let time = self.opened.elapsed() + TRANSACTION_TIME;
+        let time = i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
+        self.transaction.set_option(TransactionOption::Timeout(time))?;
+        Ok(self.transaction)
     }
 }
 
