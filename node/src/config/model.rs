@@ -4,6 +4,7 @@ use std::{
     time::Duration,
 };
 
+use aesp_cluster::Locality;
 use serde::{Deserialize, Serialize};
 
 use super::{Audit, Backup, Cluster, Fdb, Keys};

@@ -5,6 +5,8 @@
 mod archive;
 mod error;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod info;
 pub mod logical;
 mod point;
