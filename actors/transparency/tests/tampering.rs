@@ -6,7 +6,7 @@ mod world;
 
 use std::time::Duration;
 
-use aesp_audit::{Query, query};
+use aesp_audit::{Filter, Query, query};
 use aesp_cluster::Fence;
 use aesp_follow::Follower;
 use aesp_proto::TenantId;
@@ -43,7 +43,8 @@ impl Sealed {
     }
 
     async fn alerts(&self) -> usize {
-        let platform = Query { action: Some("log.damaged".into()), ..Query::new(TenantId::PLATFORM) };
+        let filter = Filter { actions: vec!["log.damaged".into()], ..Filter::default() };
+        let platform = Query { filter, ..Query::new(TenantId::PLATFORM) };
         query(&self.world.store, &platform).await.unwrap().events.len()
     }
 }
