@@ -140,7 +140,9 @@ impl FdbCluster {
         let mut command = Command::new(self.programs.join("fdbserver"));
         command.arg("-C").arg(self.file()).arg("-p").arg(self.address(server.port));
         command.arg("-d").arg(data).arg("-L").arg(log);
-        command.arg("--locality-machineid").arg(&server.machine);
+        command.arg(format!("--locality-machineid={0}", server.machine));
+        // Copies are kept apart by zone, which is the machine only where the server finds both itself.
+        command.arg(format!("--locality-zoneid={0}", server.machine));
         command.args(["--cache-memory", "64MiB", "--memory", "2GiB"]);
         for (name, value) in &server.localities {
             command.arg(format!("--{name}={value}"));
