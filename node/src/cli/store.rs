@@ -164,7 +164,10 @@ async fn tenant_source(store: &aesp_storage::Store, named: &str) -> Result<logic
             let packed = aesp_tenant::pack(tx, id).await?;
             let keys = aesp_audit::batch_keys(tx).await?;
             let audit_keys = keys.iter().map(|key| BASE64.encode(&key.0)).collect();
-            let header = logical::TenantHeader { id, log_epoch: tx.log_epoch().await?, audit_keys };
+            let sealed = aesp_audit::checkpoints::last(tx, id).await?;
+            let checkpoint = sealed.map(|sealed| sealed.note);
+            let header =
+                logical::TenantHeader { id, log_epoch: tx.log_epoch().await?, audit_keys, checkpoint };
             Ok(logical::TenantSource { header, packed })
         })
     });

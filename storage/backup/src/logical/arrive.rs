@@ -68,12 +68,13 @@ pub async fn import_tenant(
             }
         }
     };
-    let told = vec![
+    let mut told = vec![
         ("cause".to_owned(), "import of the tenant".to_owned()),
         ("cluster".to_owned(), exported.header.cluster.clone()),
         ("restored_version".to_owned(), exported.header.version.to_string()),
         ("restored_to_ms".to_owned(), exported.header.exported_at.0.to_string()),
     ];
+    told.extend(header.checkpoint.map(|note| ("last_checkpoint".to_owned(), note)));
     open_origin(store, clock, entropy, &Origin { log_epoch, told }, tenant).await?;
     store.run(|tx| Box::pin(Arrival::done(tx))).await?;
     Ok((exported, Arrived { tenant, log_epoch }))

@@ -32,6 +32,8 @@ pub struct TenantHeader {
     pub log_epoch: u32,
     /// The public keys that verify its audit log; base 64.
     pub audit_keys: Vec<String>,
+    /// The last signed checkpoint of its log there, which stays behind.
+    pub checkpoint: Option<String>,
 }
 
 /// What stands after them.

@@ -13,8 +13,17 @@ use crate::rebirth;
 const PAGE_ROWS: usize = 1_000;
 /// What is not exported: what only means something to nodes that live.
 const LEFT_OUT: [Kind; 3] = [Kind::REQUEST, Kind::NODE, Kind::DEAD_NODE];
-/// What is not exported of one tenant either: it is the nodes' of the cluster that it leaves, or nobody may use it elsewhere.
-const LEFT_BEHIND: [Kind; 2] = [Kind::CREDITS, Kind::REFRESH_FAMILY];
+/// What is not exported of one tenant either: it is the nodes' of the cluster that it leaves, or nobody may use it elsewhere, or it is
+/// signed by that cluster and made anew from the log by the next.
+const LEFT_BEHIND: [Kind; 7] = [
+    Kind::CREDITS,
+    Kind::REFRESH_FAMILY,
+    Kind::LOG_TILE,
+    Kind::LOG_BUNDLE,
+    Kind::LOG_STATE,
+    Kind::LOG_CHECKPOINT,
+    Kind::LOG_LEAF,
+];
 
 /// Reads every row in order. An engine that keeps no snapshot for long is read in several; two passes that read the same then
 /// prove that all of it was so at the moment between them, because no value that was changed comes back (it has another nonce).
