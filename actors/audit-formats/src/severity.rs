@@ -1,11 +1,14 @@
 use aesp_proto::v1::{AuditEvent, EventType, Outcome};
+use serde::{Deserialize, Serialize};
 
-/// How much an event is worth a look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// How much an event is worth a look. The same in every format, whose numbers follow from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Something went as it should.
+    #[default]
     Informational,
-    /// Something failed.
+    /// Something failed, or an administrator changed something.
     Low,
     /// Something was refused, or violated a policy.
     Medium,
@@ -30,6 +33,7 @@ impl Severity {
         let by_type = match event.event_type() {
             EventType::SecurityAlert => Self::High,
             EventType::EventPolicyViolation => Self::Medium,
+            EventType::ConfigurationChange => Self::Low,
             _ => Self::Informational,
         };
         let by_risk = match event.risk_score {
@@ -38,6 +42,18 @@ impl Severity {
             _ => Self::Informational,
         };
         by_outcome.max(by_type).max(by_risk)
+    }
+
+    /// Returns its name, as OCSF has it, in small letters.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Informational => "informational",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
     }
 
     /// Returns the severity of RFC 5424 §6.2.1.
@@ -61,6 +77,18 @@ impl Severity {
             Self::Medium => 3,
             Self::High => 4,
             Self::Critical => 5,
+        }
+    }
+
+    /// Returns the severity number of OpenTelemetry's logs: INFO, INFO2, WARN, ERROR, FATAL.
+    #[must_use]
+    pub fn otel(self) -> i32 {
+        match self {
+            Self::Informational => 9,
+            Self::Low => 10,
+            Self::Medium => 13,
+            Self::High => 17,
+            Self::Critical => 21,
         }
     }
 
@@ -91,7 +119,8 @@ mod tests {
                 ..AuditEvent::default()
             })
         };
-        use EventType::{SecurityAlert, ToolInvocation};
+        use EventType::{ConfigurationChange, SecurityAlert, ToolInvocation};
+        assert_eq!(severity(ConfigurationChange, Outcome::Success, 0.0), Severity::Low);
         assert_eq!(severity(ToolInvocation, Outcome::Success, 0.1), Severity::Informational);
         assert_eq!(severity(ToolInvocation, Outcome::Failure, f64::NAN), Severity::Low);
         assert_eq!(severity(ToolInvocation, Outcome::Denied, 0.0), Severity::Medium);

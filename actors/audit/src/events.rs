@@ -6,30 +6,17 @@ use bytes::Bytes;
 
 use crate::{
     Error,
-    rows::{self, Commit, POSITION_BYTES},
+    rows::{self, Position},
 };
 
 /// Events that are read at once.
 const READ: usize = 512;
 
-/// Where an event stands in its tenant's log: log epoch (4), versionstamp (10), index (2), big-endian. Orders as the log does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Position(pub [u8; POSITION_BYTES]);
-
-impl Position {
-    /// Returns the position of the first event of a commit.
-    pub(crate) fn from_commit(commit: Commit) -> Self {
-        let mut position = [0; POSITION_BYTES];
-        position[..commit.len()].copy_from_slice(&commit);
-        Self(position)
-    }
-
-    /// Returns the log epoch.
-    #[must_use]
-    pub fn log_epoch(self) -> u32 {
-        let [a, b, c, d, ..] = self.0;
-        u32::from_be_bytes([a, b, c, d])
-    }
+/// Returns the log epoch of a place in the log.
+#[must_use]
+pub fn log_epoch(position: &Position) -> u32 {
+    let [a, b, c, d, ..] = *position;
+    u32::from_be_bytes([a, b, c, d])
 }
 
 /// Returns the events after `after`, or from the first on, with the bytes of their leaves: at most `events`, and no more after
@@ -45,7 +32,7 @@ pub async fn after(
     bytes: usize,
 ) -> Result<Vec<(Position, Bytes)>, Error> {
     let prefix = rows::events(tenant);
-    let start = after.map_or_else(|| prefix.clone(), |after| [prefix.as_slice(), &after.0, &[0]].concat());
+    let start = after.map_or_else(|| prefix.clone(), |after| [prefix.as_slice(), &after, &[0]].concat());
     read(tx, tenant, start, events, bytes).await
 }
 
@@ -59,7 +46,7 @@ pub async fn from(
     from: Position,
     events: usize,
 ) -> Result<Vec<(Position, Bytes)>, Error> {
-    read(tx, tenant, [rows::events(tenant).as_slice(), &from.0].concat(), events, usize::MAX).await
+    read(tx, tenant, [rows::events(tenant).as_slice(), &from].concat(), events, usize::MAX).await
 }
 
 async fn read(
@@ -80,7 +67,7 @@ async fn read(
             let position = rows::position(&key).ok_or(Error::Damaged("an event's key"))?;
             read += leaf.len();
             range.start = [key.as_ref(), &[0]].concat();
-            out.push((Position(position), leaf));
+            out.push((position, leaf));
         }
         if last {
             break;

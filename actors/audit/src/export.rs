@@ -14,7 +14,6 @@ use serde::Serialize;
 use crate::{
     Error, LogKey, PublicKey, batch,
     checkpoints::{self, Head, Kept},
-    events::Position,
     key::{self, NodeKey},
     line::{
         self, Base64, BatchLine, ChainEnd, CheckpointLine, Digest, EventLine, Header, Line, Trailer, View,
@@ -215,7 +214,7 @@ impl Export {
         let mut out = VecDeque::new();
         let Some(state) = &mut self.leaves else { return Ok(out) };
         for (number, (key, _)) in (1..).zip(leaves) {
-            let log_epoch = rows::commit(key).map(|commit| Position::from_commit(commit).log_epoch());
+            let log_epoch = rows::commit(key).map(|[a, b, c, d, ..]| u32::from_be_bytes([a, b, c, d]));
             let log_epoch = log_epoch.ok_or(Error::Damaged("an event's key"))?;
             if state.head.log_epoch != log_epoch {
                 state.head = Head { log_epoch, size: 0 };

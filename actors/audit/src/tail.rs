@@ -1,23 +1,18 @@
 //! Reading a tenant's log onwards from a place in it, for what follows the log.
 
-use std::time::Duration;
-
 use aesp_proto::{
     TenantId, Timestamp,
     v1::{AuditEvent, AuditLeaf},
 };
-use aesp_storage::{Range, Transaction, row_key};
+use aesp_storage::Transaction;
+use bytes::Bytes;
 use prost::Message;
 
 use crate::{
-    Error,
-    rows::{self, Position},
-    seek::seek,
-    view::{self, Keys},
+    Error, events,
+    reader::{Opener, place_before, read_at},
+    rows::Position,
 };
-
-/// How far the times of neighbours in the log may be out of order.
-const DISORDER: Duration = Duration::from_secs(60);
 
 /// Where to read on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,35 +49,20 @@ pub async fn tail(
     limit: usize,
     limit_bytes: usize,
 ) -> Result<Tail, Error> {
-    const READ_ROWS: usize = 256;
-    let keys = view::keys(tx, tenant).await?;
-    let prefix = rows::events(tenant);
-    let mut range = Range::prefix(&prefix).snapshot(true);
-    match from {
-        ReadFrom::Beginning => {}
-        ReadFrom::After(position) => range.start = [prefix.as_slice(), &position, &[0]].concat(),
-        ReadFrom::About(time) => {
-            let disorder = i64::try_from(DISORDER.as_millis()).unwrap_or(i64::MAX);
-            range.start = seek(tx, &range, Timestamp(time.0.saturating_sub(disorder))).await?;
-        }
-    }
-    let (mut tail, mut bytes) = (Tail::default(), 0);
-    while tail.events.len() < limit && bytes < limit_bytes {
-        let wanted = READ_ROWS.min(limit - tail.events.len());
-        let rows = tx.range_raw(range.clone().limit(wanted)).await?;
-        let last = rows.len() < wanted;
-        for (key, value) in &rows {
-            let position = rows::position(key).ok_or(Error::Damaged("an event's key"))?;
-            bytes += value.len();
-            tail.events.push((position, read(value, &keys)));
-        }
-        match rows.last() {
-            Some((key, _)) if !last => range.start = [key.as_ref(), &[0]].concat(),
-            _ => return Ok(tail),
-        }
-    }
-    tail.more = true;
-    Ok(tail)
+    let after = match from {
+        ReadFrom::Beginning => None,
+        ReadFrom::After(position) => Some(position),
+        ReadFrom::About(time) => place_before(tx, tenant, time).await?,
+    };
+    let opener = Opener::load(tx, tenant).await?;
+    let found = events::after(tx, tenant, after, limit, limit_bytes).await?;
+    let bytes: usize = found.iter().map(|(_, leaf)| leaf.len()).sum();
+    let more = found.len() >= limit || bytes >= limit_bytes;
+    let open = |(position, leaf): (Position, Bytes)| {
+        let leaf = AuditLeaf::decode(leaf).map_err(|_| Error::Damaged("an event"));
+        (position, leaf.map(|leaf| opener.event(&leaf)))
+    };
+    Ok(Tail { events: found.into_iter().map(open).collect(), more })
 }
 
 /// Reads one event by its place.
@@ -94,15 +74,9 @@ pub async fn find(
     tenant: TenantId,
     position: &Position,
 ) -> Result<Option<AuditEvent>, Error> {
-    let keys = view::keys(tx, tenant).await?;
-    let key = row_key(tenant, aesp_storage::Kind::AUDIT_EVENT, position);
-    let Some(value) = tx.get_raw(&key).await? else { return Ok(None) };
-    read(&value, &keys).map(Some)
-}
-
-fn read(value: &[u8], keys: &Keys) -> Result<AuditEvent, Error> {
-    let leaf = AuditLeaf::decode(value).map_err(|_| Error::Damaged("an event"))?;
-    Ok(view::event(&leaf, keys))
+    let opener = Opener::load(tx, tenant).await?;
+    let stored = read_at(tx, tenant, &[*position]).await?.pop().flatten();
+    Ok(stored.map(|stored| opener.event(&stored.leaf)))
 }
 
 #[cfg(test)]

@@ -1,74 +1,10 @@
 use std::str::FromStr;
 
+use aesp_audit_formats::Severity;
 use aesp_proto::{
     TenantId, Timestamp,
-    v1::{AuditEvent, EventType, Outcome},
+    v1::{AuditEvent, EventType},
 };
-use serde::{Deserialize, Serialize};
-
-/// How much an event asks for attention. The same in every format; the numbers of syslog and OpenTelemetry follow from it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// As it should be.
-    #[default]
-    Informational,
-    /// As it should be, and worth a look: what administrators change.
-    Notice,
-    /// Something was denied, or carries a risk of one half or more.
-    Warning,
-    /// Something failed, or carries a risk of eight tenths or more.
-    Error,
-    /// A violated policy or an alert.
-    Critical,
-}
-
-impl Severity {
-    /// Reads it from an event.
-    #[must_use]
-    pub fn of(event: &AuditEvent) -> Self {
-        let by_kind = match event.event_type() {
-            EventType::SecurityAlert | EventType::EventPolicyViolation => Self::Critical,
-            EventType::ConfigurationChange => Self::Notice,
-            _ => Self::Informational,
-        };
-        let by_outcome = match event.outcome() {
-            Outcome::Denied => Self::Warning,
-            Outcome::Failure => Self::Error,
-            _ => Self::Informational,
-        };
-        let by_risk = match event.risk_score {
-            risk if risk >= 0.8 => Self::Error,
-            risk if risk >= 0.5 => Self::Warning,
-            _ => Self::Informational,
-        };
-        by_kind.max(by_outcome).max(by_risk)
-    }
-
-    /// Returns the number of RFC 5424 §6.2.1 (0 emergency to 7 debug).
-    #[must_use]
-    pub fn syslog(self) -> u8 {
-        match self {
-            Self::Informational => 6,
-            Self::Notice => 5,
-            Self::Warning => 4,
-            Self::Error => 3,
-            Self::Critical => 2,
-        }
-    }
-
-    /// Returns its name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Informational => "informational",
-            Self::Notice => "notice",
-            Self::Warning => "warning",
-            Self::Error => "error",
-            Self::Critical => "critical",
-        }
-    }
-}
 
 /// Which events a sink takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,6 +45,8 @@ pub(crate) fn tenant(text: &str) -> Option<TenantId> {
 
 #[cfg(test)]
 mod tests {
+    use aesp_proto::v1::Outcome;
+
     use super::*;
 
     fn event(kind: EventType, outcome: Outcome, risk_score: f64) -> AuditEvent {
@@ -122,31 +60,14 @@ mod tests {
     }
 
     #[test]
-    fn the_gravest_of_kind_outcome_and_risk_counts() {
-        use Outcome::{Denied, Failure, Success};
-        for (kind, outcome, risk, severity) in [
-            (EventType::ToolInvocation, Success, 0.0, Severity::Informational),
-            (EventType::ConfigurationChange, Success, 0.0, Severity::Notice),
-            (EventType::ToolInvocation, Denied, 0.0, Severity::Warning),
-            (EventType::ToolInvocation, Success, 0.5, Severity::Warning),
-            (EventType::ToolInvocation, Denied, 0.9, Severity::Error),
-            (EventType::SystemEvent, Failure, 0.0, Severity::Error),
-            (EventType::SecurityAlert, Success, 0.0, Severity::Critical),
-            (EventType::ToolInvocation, Success, f64::NAN, Severity::Informational),
-        ] {
-            assert_eq!(Severity::of(&event(kind, outcome, risk)), severity, "{kind:?} {outcome:?} {risk}");
-        }
-    }
-
-    #[test]
     fn every_condition_of_a_filter_holds() {
         let denied = event(EventType::ToolInvocation, Outcome::Denied, 0.0);
         let passes = |filter: Filter| filter.passes(&denied);
         assert!(passes(Filter::default()));
         assert!(passes(Filter { kinds: vec![EventType::ToolInvocation], ..Filter::default() }));
         assert!(!passes(Filter { kinds: vec![EventType::Authentication], ..Filter::default() }));
-        assert!(passes(Filter { least: Severity::Warning, ..Filter::default() }));
-        assert!(!passes(Filter { least: Severity::Error, ..Filter::default() }));
+        assert!(passes(Filter { least: Severity::Medium, ..Filter::default() }));
+        assert!(!passes(Filter { least: Severity::High, ..Filter::default() }));
         assert!(passes(Filter { since: Some(Timestamp(1_000)), ..Filter::default() }));
         assert!(!passes(Filter { since: Some(Timestamp(1_001)), ..Filter::default() }));
         let one = TenantId::from_bytes([1; 16]);

@@ -1,16 +1,11 @@
 //! An audit event in the formats that sinks take.
 
-mod rfc5424;
-
 use std::collections::BTreeMap;
 
+use aesp_audit_formats::Severity;
 use aesp_proto::v1::{AuditEvent, EventType, Outcome};
 use bytes::Bytes;
 use serde_json::{Map, Value};
-
-use crate::Severity;
-
-pub(crate) use self::rfc5424::rfc5424;
 
 /// Returns the event as a JSON object; what is empty is left out. The same event always gives the same bytes.
 pub(crate) fn value(event: &AuditEvent) -> Value {
@@ -88,7 +83,7 @@ mod tests {
             ..AuditEvent::default()
         };
         event.metadata = [("b", "2"), ("a", "1"), ("c", "3")].map(|(k, v)| (k.into(), v.into())).into();
-        let expected = r#"{"action":"tool.invoke","event_id":"e","event_type":"TOOL_INVOCATION","metadata":{"a":"1","b":"2","c":"3"},"outcome":"DENIED","severity":"warning","timestamp_ms":7}"#;
+        let expected = r#"{"action":"tool.invoke","event_id":"e","event_type":"TOOL_INVOCATION","metadata":{"a":"1","b":"2","c":"3"},"outcome":"DENIED","severity":"medium","timestamp_ms":7}"#;
         let written: Value = serde_json::from_slice(&json(&event)).unwrap();
         assert_eq!(written, serde_json::from_str::<Value>(expected).unwrap());
         for _ in 0..10 {

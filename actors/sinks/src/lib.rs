@@ -25,10 +25,10 @@ mod state;
 mod tls;
 mod transport;
 
+pub use aesp_audit_formats::Severity;
 pub use config::{Config, Kind, Start};
 pub use error::Error;
 pub use failure::Cause;
-pub use filter::Severity;
 pub use metrics::Metrics;
 pub use operate::{DeadLetter, Retried};
 pub use rows::{Report, SinkRow};

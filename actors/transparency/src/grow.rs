@@ -1,6 +1,6 @@
 //! What a step adds to a log. Pure.
 
-use aesp_audit::events::Position;
+use aesp_audit::Position;
 use aesp_merkle::{Edge, Tile, leaf_hash};
 use aesp_proto::{EventId, v1::AuditLeaf};
 use bytes::Bytes;

@@ -6,7 +6,7 @@
 //!
 //! The checkpoints are in `aesp_audit::checkpoints`.
 
-use aesp_audit::events::Position;
+use aesp_audit::Position;
 use aesp_merkle::{Coordinates, Hash, Tile};
 use aesp_proto::{EventId, TenantId, Timestamp};
 use aesp_storage::{Kind, Row, Scan, Transaction, row_key};
@@ -48,13 +48,13 @@ impl State {
         behind: bool,
         checkpoint: String,
     ) -> Self {
-        Self { log_id, size, last: HEXLOWER.encode(&last.0), sealed_at, behind, checkpoint }
+        Self { log_id, size, last: HEXLOWER.encode(&last), sealed_at, behind, checkpoint }
     }
 
     /// Returns the position of the last leaf.
     pub(crate) fn last(&self) -> Result<Position, Error> {
         let bytes = HEXLOWER.decode(self.last.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
-        bytes.map(Position).ok_or_else(|| Error::Damaged("the state names no position".into()))
+        bytes.ok_or_else(|| Error::Damaged("the state names no position".into()))
     }
 
     /// Reads the state of the newest log of the tenant, with its log epoch.
@@ -106,7 +106,7 @@ pub(crate) fn put_bundle(
     index: u64,
     first: Position,
 ) -> Result<(), Error> {
-    Ok(tx.set_raw(&bundle_key(tenant, log_epoch, index), &first.0)?)
+    Ok(tx.set_raw(&bundle_key(tenant, log_epoch, index), &first)?)
 }
 
 /// Reads where the event is that is the first leaf of the bundle.
@@ -117,7 +117,7 @@ pub(crate) async fn bundle(
     index: u64,
 ) -> Result<Position, Error> {
     let row = tx.get_raw(&bundle_key(tenant, log_epoch, index)).await?;
-    let place = row.and_then(|row| row.as_ref().try_into().ok()).map(Position);
+    let place = row.and_then(|row| row.as_ref().try_into().ok());
     place.ok_or_else(|| Error::Damaged(format!("the row of bundle {index} is missing or no position")))
 }
 

@@ -196,13 +196,13 @@ impl Step {
         let Options { events, bytes, .. } = self.options;
         let last = state.as_ref().map(|(_, state)| state.last()).transpose()?;
         let mut found = events::after(tx, self.tenant, last, events, bytes).await?;
-        let Some(log_epoch) = found.first().map(|(position, _)| position.log_epoch()) else {
+        let Some(log_epoch) = found.first().map(|(position, _)| events::log_epoch(position)) else {
             return Ok(Sealed::nothing(Advance::AtEnd));
         };
         let full = found.len() == events || found.iter().map(|(_, leaf)| leaf.len()).sum::<usize>() >= bytes;
         // What a restored store wrote later belongs to another tree.
         let read = found.len();
-        found.truncate(found.partition_point(|(position, _)| position.log_epoch() == log_epoch));
+        found.truncate(found.partition_point(|(position, _)| events::log_epoch(position) == log_epoch));
         let behind = full || found.len() < read;
         let before = state.filter(|(epoch, _)| *epoch == log_epoch).map(|(_, state)| state);
         let mut edge = match &before {

@@ -113,17 +113,6 @@ mod wire {
     }
 }
 
-/// INFO, INFO2, WARN, ERROR and FATAL of the logs data model.
-fn severity_number(severity: Severity) -> i32 {
-    match severity {
-        Severity::Informational => 9,
-        Severity::Notice => 10,
-        Severity::Warning => 13,
-        Severity::Error => 17,
-        Severity::Critical => 21,
-    }
-}
-
 fn text(text: impl Into<String>) -> wire::AnyValue {
     wire::AnyValue { value: Some(wire::Value::String(text.into())) }
 }
@@ -174,7 +163,7 @@ fn record(event: &AuditEvent) -> wire::LogRecord {
     wire::LogRecord {
         time_unix_nano: nanos,
         observed_time_unix_nano: nanos,
-        severity_number: severity_number(severity),
+        severity_number: severity.otel(),
         severity_text: severity.name().to_owned(),
         body: Some(text(format::value(event).to_string())),
         attributes,

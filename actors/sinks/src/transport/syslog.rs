@@ -12,7 +12,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{Means, Transport};
-use crate::{Cause, Config, delivery::Receipt, failure::Failure, format, parcel::Parcel, tls::Material};
+use crate::{Cause, Config, delivery::Receipt, failure::Failure, parcel::Parcel, tls::Material};
 
 /// Syslog over TLS: octet-counted frames (RFC 5425 §4.3).
 ///
@@ -86,8 +86,8 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[async_trait]
 impl Transport for Syslog {
     fn encode(&self, event: &AuditEvent) -> Bytes {
-        let message = format::rfc5424(event, &self.means.node);
-        [format!("{} ", message.len()).as_bytes(), &message].concat().into()
+        let message = aesp_audit_formats::syslog::event(event, &self.means.node);
+        format!("{} {message}", message.len()).into()
     }
 
     async fn deliver(&self, parcels: &[Arc<Parcel>]) -> Result<Receipt, Failure> {

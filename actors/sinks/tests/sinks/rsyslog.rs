@@ -132,12 +132,11 @@ ruleset(name="r") {{ action(type="omfile" file="{folder}/out.jsonl" template="j"
     }
 
     fn ids(&self) -> Vec<String> {
-        let json = |line: &Value| {
-            let message = line["msg"].as_str().unwrap().trim_start_matches('\u{feff}');
-            serde_json::from_str::<Value>(message).unwrap()
+        let id = |line: &Value| {
+            let data = line["sd"].as_str().unwrap();
+            data.split_once("event_id=\"").and_then(|(_, rest)| rest.split_once('"')).unwrap().0.to_owned()
         };
-        let lines = self.received();
-        lines.iter().map(|line| json(line)["event_id"].as_str().unwrap().to_owned()).collect()
+        self.received().iter().map(id).collect()
     }
 }
 
@@ -158,11 +157,12 @@ async fn a_receiver_that_asks_for_a_certificate_gets_every_event_in_order() {
     let text = |name: &str| line[name].as_str().unwrap().to_owned();
     assert_eq!(
         (text("pri"), text("host"), text("app"), text("msgid"), text("version")),
-        ("110".into(), "node-1".into(), "aesp".into(), "tool.0".into(), "1".into())
+        ("110".into(), "node-1".into(), "aesp".into(), "TOOL_INVOCATION".into(), "1".into())
     );
     let data = text("sd");
-    assert!(data.starts_with(&format!("[audit@32473 event_id=\"{}\" ", sent[0])), "{data}");
-    assert!(data.contains(r#"reason="a \"quoted\" reason\] of two lines""#), "{data}");
+    assert!(data.starts_with(&format!("[aesp@32473 event_id=\"{}\" ", sent[0])), "{data}");
+    assert!(data.contains(r#"reason="a \"quoted\" reason\]\\u000aof two lines""#), "{data}");
+    assert!(text("msg").contains("tool.0 SUCCESS"), "{}", text("msg"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
