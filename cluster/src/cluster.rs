@@ -21,6 +21,7 @@ use crate::{
     holdings::{Change, Holdings},
     look::View,
     peer::Peer,
+    skew::Skew,
     steady::{BootTime, Steady},
     wire::Wire,
 };
@@ -63,14 +64,6 @@ pub(crate) enum Intent {
     Join,
     Serve,
     Drain,
-}
-
-/// How this node's clock stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Skew {
-    pub(crate) ms: i64,
-    /// Whether that is too much to serve.
-    pub(crate) off: bool,
 }
 
 /// What the node does for its cluster.
@@ -277,7 +270,6 @@ impl Inner {
 
     fn ready(&self) -> Result<(), String> {
         let intent = *self.intent.borrow();
-        let skew = *self.skew.borrow();
         if self.lease.is_over() {
             return Err("this node was declared dead; it has to start again".into());
         }
@@ -287,8 +279,8 @@ impl Inner {
         if !self.lease.is_held() {
             return Err("the node's lease is not held: the store did not answer in time".into());
         }
-        if skew.off {
-            return Err(format!("the clock is {} ms off the cluster's; synchronise it", skew.ms));
+        if let Some(trouble) = self.skew.borrow().trouble() {
+            return Err(trouble);
         }
         if intent == Intent::Serve && !self.settled.load(std::sync::atomic::Ordering::SeqCst) {
             return Err("the node has not taken its shards yet".into());

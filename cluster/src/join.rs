@@ -14,13 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Cluster, Context, JoinError, Lease, Load, MemberState, Notice, Options, Ownership,
-    cluster::{Inner, Intent, Seams, Skew, Wakes},
+    cluster::{Inner, Intent, Seams, Wakes},
     eyes::Eyes,
     holdings::Holdings,
     look::View,
     moves::declare_dead,
     observer::LONGEST_LEASE,
     rows::{ID, NodeRow, Setting},
+    skew::Skew,
 };
 
 /// The first renewal's number.

@@ -40,6 +40,7 @@ mod rights;
 mod rows;
 #[cfg(test)]
 mod simulation;
+mod skew;
 mod state;
 mod status;
 mod steady;

@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     MemberState, Notice,
-    cluster::{Inner, Intent, Skew},
+    cluster::{Inner, Intent},
     look::View,
     moves::{self, Ended, HandedOver},
     peer::Topic,
@@ -160,11 +160,10 @@ impl Inner {
         let own = (*self.intent.borrow() != Intent::Join).then_some(self.own);
         let ms = self.eyes().skew_ms(view, own, self.wall(), self.now());
         self.context.metrics.skew_ms.set(ms);
-        let limit = i64::try_from(self.options.skew.as_millis()).unwrap_or(i64::MAX);
         let was = *self.skew.borrow();
-        // Once it is off it must be well within the limit, so that it does not come and go.
-        let off = ms.saturating_abs() > if was.off { limit / 4 * 3 } else { limit };
-        self.skew.send_replace(Skew { ms, off });
+        let skew = was.judged(ms, self.options.skew, self.now(), self.options.lease);
+        let off = skew.off;
+        self.skew.send_replace(skew);
         if off != was.off {
             let notice =
                 if off { Notice::ClockSkewed { skew_ms: ms } } else { Notice::ClockRight { skew_ms: ms } };

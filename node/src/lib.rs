@@ -2,7 +2,6 @@
 
 mod backup;
 mod build;
-mod causes;
 pub mod cli;
 mod cluster;
 mod components;

@@ -1,6 +1,7 @@
 //! The wire contract of the AESP Host: messages and services of `aesp.v1`, typed ids, and the error codes with their one
 //! mapping to gRPC status. Everything else depends on this crate; it depends on nothing of ours.
 
+mod chain;
 mod clock;
 mod entropy;
 mod error;
@@ -9,6 +10,7 @@ mod operation;
 mod position;
 pub mod v1;
 
+pub use chain::chain;
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use entropy::Entropy;
 pub use error::{Error, Result};

@@ -1,5 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
+use aesp_proto::chain;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::{sync::watch, time::Instant};
 use tracing::{error, info, warn};
@@ -7,7 +8,6 @@ use tracing::{error, info, warn};
 use crate::{
     Escalation, Metrics, Reply, Unavailable,
     child::Child,
-    error::chain,
     state::{End, History, Verdict},
     supervisor::Declared,
 };

@@ -1,4 +1,4 @@
-use std::{error::Error as StdError, time::Duration};
+use std::time::Duration;
 
 use aesp_proto::ErrorCode;
 use ractor::ActorProcessingErr;
@@ -51,16 +51,3 @@ impl Unavailable {
 #[derive(Debug, thiserror::Error)]
 #[error("panicked: {0}")]
 pub(crate) struct Panicked(pub(crate) String);
-
-/// Returns the error's text followed by those of its causes, for one log line.
-#[must_use]
-pub fn chain(error: &(dyn StdError + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}

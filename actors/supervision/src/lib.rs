@@ -18,7 +18,7 @@ mod supervisor;
 mod tests;
 
 pub use address::Address;
-pub use error::{Error, Unavailable, chain};
+pub use error::{Error, Unavailable};
 pub use handle::Handle;
 pub use mailbox::{Mailbox, Reply};
 pub use metrics::{BeforeMessage, Metrics};

@@ -52,7 +52,7 @@ impl Network {
         ip(&["link", "set", &bridge, "up"])?;
         for node in 0..nodes {
             let namespace = format!("chaos{tag}n{node}");
-            let (outer, inner) = (format!("ch{tag}n{node}"), format!("ci{tag}n{node}"));
+            let (outer, inner) = (outer(&namespace), format!("in{tag}n{node}"));
             ip(&["netns", "add", &namespace])?;
             network.namespaces.push(namespace.clone());
             ip(&["link", "add", &outer, "type", "veth", "peer", "name", &inner])?;
@@ -196,10 +196,17 @@ fn filter(namespace: &str, rule: &[&str]) -> anyhow::Result<()> {
 impl Drop for Network {
     fn drop(&mut self) {
         for namespace in &self.namespaces {
+            // A namespace lives on as long as a connection in it still asks for an acknowledgement; its link must not.
+            let _gone = ip(&["link", "del", &outer(namespace)]);
             let _gone = ip(&["netns", "del", namespace]);
         }
         let _gone = ip(&["link", "del", &self.bridge]);
     }
+}
+
+/// Returns the name of a namespace's link on the bridge: names of links have at most 15 characters.
+fn outer(namespace: &str) -> String {
+    namespace.replacen("chaos", "out", 1)
 }
 
 /// Tells why there can be no namespaces here, if so.

@@ -1,7 +1,7 @@
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use aesp_backup::{Archive, Point, Scope};
-use aesp_proto::{Clock, Entropy, TenantId, v1};
+use aesp_proto::{Clock, Entropy, TenantId, Timestamp, chain, v1};
 use aesp_storage::LmdbOptions;
 use tokio::time::Instant;
 
@@ -10,7 +10,6 @@ use super::{
     logs::Logs,
     restore::{Step, restore},
 };
-use crate::causes::chain;
 
 /// What a drill found.
 pub(crate) struct Drilled {
@@ -41,19 +40,9 @@ pub(crate) async fn drill(
     told: &mut (dyn FnMut(Step) + Send),
 ) -> Drilled {
     let (at, started) = (clock.now(), Instant::now());
-    let mut row = DrillRow { at, passed: false, reason: String::new(), rpo_ms: 0, rto_ms: 0, version: 0 };
-    let outcome = attempt(place, scratch, options, clock, entropy, &mut row, told).await;
-    row.rto_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    match outcome {
-        Ok(found) => {
-            row.passed = true;
-            Drilled { row, found: Some(found), error: None }
-        }
-        Err(error) => {
-            row.reason = chain(&error);
-            Drilled { row, found: None, error: Some(error) }
-        }
-    }
+    let mut reached = Reached::default();
+    let outcome = attempt(place, scratch, options, clock, entropy, (at, &mut reached), told).await;
+    Drilled::ended((at, started), reached, outcome)
 }
 
 async fn attempt(
@@ -62,12 +51,12 @@ async fn attempt(
     options: LmdbOptions,
     clock: Arc<dyn Clock>,
     entropy: &Entropy,
-    row: &mut DrillRow,
+    (at, reached): (Timestamp, &mut Reached),
     told: &mut (dyn FnMut(Step) + Send),
 ) -> Result<Found, Error> {
     let archive = Archive::find(&place.target, None, place.key.clone()).await?;
     if let Some(line) = archive.info().await?.lines.last() {
-        row.rpo_ms = u64::try_from(row.at.since(line.to_time).as_millis()).unwrap_or(u64::MAX);
+        reached.end = Some(at.since(line.to_time));
     }
     let folder = |source| Error::Folder { path: scratch.to_owned(), source };
     fs::create_dir_all(scratch).map_err(folder)?;
@@ -76,11 +65,41 @@ async fn attempt(
     let into = scratch.path().join("store");
     let wanted = Wanted { at: Point::Latest, scope: Scope::Everything, into: &into, options };
     let outcome = restore(place, wanted, clock, entropy, told).await?;
-    row.version = outcome.restored.version.0;
+    reached.version = outcome.restored.version.0;
     Ok(Found { rows: outcome.restored.rows, bytes: outcome.restored.bytes, logs: outcome.logs })
 }
 
+/// How far a drill came.
+#[derive(Debug, Default)]
+pub(super) struct Reached {
+    /// How old the end of the backup was; nothing if it was not found.
+    pub(super) end: Option<Duration>,
+    pub(super) version: u64,
+}
+
 impl Drilled {
+    /// Judges a drill that began at these times and ends now.
+    pub(super) fn ended(
+        (at, started): (Timestamp, Instant),
+        reached: Reached,
+        outcome: Result<Found, Error>,
+    ) -> Self {
+        let whole_ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let (found, error) = match outcome {
+            Ok(found) => (Some(found), None),
+            Err(error) => (None, Some(error)),
+        };
+        let row = DrillRow {
+            at,
+            passed: error.is_none(),
+            reason: error.as_ref().map(|error| chain(error)).unwrap_or_default(),
+            rpo_ms: reached.end.map_or(0, whole_ms),
+            rto_ms: whole_ms(started.elapsed()),
+            version: reached.version,
+        };
+        Self { row, found, error }
+    }
+
     /// Returns the event of the platform's log.
     pub(crate) fn event(&self, entropy: &Entropy) -> aesp_audit::Event {
         let outcome = if self.row.passed { v1::Outcome::Success } else { v1::Outcome::Failure };

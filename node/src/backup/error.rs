@@ -1,8 +1,6 @@
 use std::path::PathBuf;
 
-use aesp_proto::ErrorCode;
-
-use crate::causes::chain;
+use aesp_proto::{ErrorCode, chain};
 
 /// Why something about backups could not be done. The variants say what the operator does next.
 #[derive(Debug, thiserror::Error)]

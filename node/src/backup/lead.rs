@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use aesp_backup::Error as ArchiveError;
 use aesp_proto::{
-    TenantId,
+    TenantId, chain,
     v1::{EventType, Outcome},
 };
 
@@ -15,7 +15,7 @@ use super::{
     due::{drill_due, drill_trouble},
     rows,
 };
-use crate::{causes::chain, services::Context};
+use crate::services::Context;
 
 /// How often it is looked whose turn it is, what is due, and how old the end of the backups is.
 pub(super) const LOOK: Duration = Duration::from_secs(1);

@@ -1,11 +1,10 @@
 use std::io::{self, Write};
 
-use aesp_proto::Error;
+use aesp_proto::{Error, chain};
 use serde_json::json;
 use tonic::{Code, Status};
 
 use super::console::Format;
-use crate::causes::chain;
 
 /// Exit codes of sysexits.h where they fit, 1 for a refusal.
 const REFUSED: u8 = 1;

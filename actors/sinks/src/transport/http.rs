@@ -1,11 +1,11 @@
 //! Bounded HTTP: TLS 1.3, no redirects, no proxies of the environment, bounded times and answers.
 
 use std::{
-    error::Error as _,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
+use aesp_proto::chain;
 use bytes::Bytes;
 use reqwest::{
     Client, StatusCode, Url,
@@ -130,14 +130,7 @@ fn failed(config: &Config, error: reqwest::Error) -> Failure {
         return Failure::new(Cause::Slow, format!("no whole answer within {} ms", config.timeout_ms));
     }
     // Without the address, whose query may hold a secret.
-    let error = error.without_url();
-    let mut why = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        why = format!("{why}: {error}");
-        cause = error.source();
-    }
-    Failure::new(Cause::Unreachable, why)
+    Failure::new(Cause::Unreachable, chain(&error.without_url()))
 }
 
 /// Returns what stands in an `authorization` header.

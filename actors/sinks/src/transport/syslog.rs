@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use aesp_proto::v1::AuditEvent;
+use aesp_proto::{chain, v1::AuditEvent};
 use async_trait::async_trait;
 use bytes::Bytes;
 use rustls::pki_types::ServerName;
@@ -68,19 +68,6 @@ impl Syslog {
             }
         }
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[async_trait]

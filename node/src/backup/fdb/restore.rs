@@ -9,7 +9,7 @@ use aesp_backup::{
     Point,
     rebirth::{self, Descent, Reborn, rebirth},
 };
-use aesp_proto::{Clock, Entropy, TenantId, Timestamp};
+use aesp_proto::{Clock, Entropy, TenantId, Timestamp, chain};
 use aesp_storage::{
     Commit, Engine, FdbEngine, KeyProvider, Kind, MAX_KEY_BYTES, Mutation, Range, Store, row_key,
 };
@@ -17,8 +17,8 @@ use tokio::time::Instant;
 
 use super::{
     super::{
-        DrillRow, Drilled, Error,
-        drill::Found,
+        Drilled, Error,
+        drill::{Found, Reached},
         logs::{self, Logs},
         restore::Step,
     },
@@ -26,7 +26,7 @@ use super::{
     place::{Container, FdbPlace, range, space},
     times::{self, Times},
 };
-use crate::{Config, causes::chain, config::Fdb};
+use crate::{Config, config::Fdb};
 
 /// As long as nobody waits for a restore.
 const RESTORED_WITHIN: Duration = Duration::from_secs(7 * 86_400);
@@ -122,22 +122,12 @@ pub(crate) async fn drill(
     told: &mut (dyn FnMut(Step) + Send),
 ) -> Drilled {
     let (at, started) = (clock.now(), Instant::now());
-    let mut row = DrillRow { at, passed: false, reason: String::new(), rpo_ms: 0, rto_ms: 0, version: 0 };
-    let outcome = attempt(config, provider, clock, entropy, told).await;
-    row.rto_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    match outcome {
-        Ok(outcome) => {
-            row.passed = true;
-            row.version = outcome.version;
-            row.rpo_ms = u64::try_from(at.since(outcome.time).as_millis()).unwrap_or(u64::MAX);
-            let found = Found { rows: outcome.rows, bytes: outcome.bytes, logs: outcome.logs };
-            Drilled { row, found: Some(found), error: None }
-        }
-        Err(error) => {
-            row.reason = chain(&error);
-            Drilled { row, found: None, error: Some(error) }
-        }
-    }
+    let mut reached = Reached::default();
+    let outcome = attempt(config, provider, clock, entropy, told).await.map(|outcome| {
+        reached = Reached { end: Some(at.since(outcome.time)), version: outcome.version };
+        Found { rows: outcome.rows, bytes: outcome.bytes, logs: outcome.logs }
+    });
+    Drilled::ended((at, started), reached, outcome)
 }
 
 async fn attempt(

@@ -1,5 +1,6 @@
 use std::{fmt, io};
 
+use aesp_proto::chain;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, path::Path};
@@ -175,19 +176,6 @@ fn is_full(error: &object_store::Error) -> bool {
     ["507 Insufficient Storage", "QuotaExceeded", "XMinioStorageFull", "InsufficientCapacity"]
         .iter()
         .any(|mark| text.contains(mark))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut out = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        let text = error.to_string();
-        if !out.contains(&text) {
-            out = format!("{out}: {text}");
-        }
-        next = error.source();
-    }
-    out
 }
 
 impl fmt::Debug for Objects {

@@ -1,8 +1,4 @@
 //! Somebody with a hand on the store: whatever is changed after it was sealed is found and named.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also outside of its function")]
-
-#[allow(dead_code, reason = "each file of tests takes its part")]
-mod world;
 
 use std::time::Duration;
 
@@ -12,7 +8,8 @@ use aesp_follow::Follower;
 use aesp_proto::TenantId;
 use aesp_storage::Kind;
 use aesp_transparency::{Entry, Error, Options, Sealer};
-use world::World;
+
+use crate::world::World;
 
 struct Sealed {
     world: World,

@@ -1,8 +1,4 @@
 //! The log as its readers meet it: checkpoints, proofs, exports; on memory and on lmdb.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also outside of its function")]
-
-#[allow(dead_code, reason = "each file of tests takes its part")]
-mod world;
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +9,8 @@ use aesp_proto::{EventId, v1::AuditLeaf};
 use aesp_storage::{FileKeyProvider, LmdbOptions, Store};
 use aesp_transparency::{Entry, Error, LogKeys, Options};
 use prost::Message;
-use world::World;
+
+use crate::world::World;
 
 const SMALL: Options =
     Options { pace: Duration::from_secs(1), events: 50, bytes: 1_000_000, keep_each: Duration::ZERO };

@@ -1,8 +1,4 @@
 //! Whatever happens to sealers, there are never two different checkpoints of one size.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also outside of its function")]
-
-#[allow(dead_code, reason = "each file of tests takes its part")]
-mod world;
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +12,8 @@ use aesp_proto::TenantId;
 use aesp_storage::Turbulence;
 use aesp_transparency::Options;
 use proptest::prelude::*;
-use world::World;
+
+use crate::world::World;
 
 /// What happens next, to one of three nodes.
 #[derive(Clone, Debug)]
