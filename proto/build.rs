@@ -20,6 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_transport(false)
         .bytes(".aesp.v1.FunctionCall.args_json")
         .bytes(".aesp.v1.FunctionResult.content_json")
+        .bytes(".aesp.v1.AuditReceipt")
         .bytes(".aesp.v1.PeerRequest.payload")
         .bytes(".aesp.v1.PeerPart.payload")
         .bytes(".aesp.v1.PeerTell.payload")

@@ -8,6 +8,7 @@ use std::{
 use aesp_merkle::{Hash, leaf_hash};
 use aesp_proto::{Clock, TenantId, Timestamp, WriterId};
 use aesp_storage::{Error as StoreError, TenantKeys, Transaction};
+use bytes::Bytes;
 use data_encoding::BASE64;
 use prost::Message;
 
@@ -17,6 +18,7 @@ use crate::{
     feed,
     key::NodeKey,
     leaf::{self, Place},
+    receipt::{Receipt, SignedBatch},
     rows::{self, WriterRow},
     unit::{Failed, Unit},
 };
@@ -56,6 +58,8 @@ pub(crate) struct Appended {
     pub(crate) events: u64,
     pub(crate) links: Vec<(TenantId, Link)>,
     pub(crate) timestamp: Timestamp,
+    /// Of each unit that ran, for its last event.
+    pub(crate) receipts: Vec<Option<Receipt>>,
 }
 
 /// Why an attempt must not commit.
@@ -77,14 +81,17 @@ impl Batch {
     /// Runs the units one after the other, each seeing what those before it wrote, and appends their events.
     pub(crate) async fn append(&self, tx: &Transaction) -> Result<Appended, Stop> {
         let mut growth = Growth::new(self);
-        let mut ran = 0;
+        let mut written = Vec::with_capacity(self.units.len());
         for (index, unit) in self.units.iter().enumerate() {
             let outcome = match unit.run(tx).await {
                 Ok(events) => growth.add(tx, &events).await,
                 Err(Failed) => Err(Refusal::Dirty),
             };
             match outcome {
-                Ok(()) => growth.bytes += unit.guessed_bytes(),
+                Ok(last) => {
+                    growth.bytes += unit.guessed_bytes();
+                    written.push(last);
+                }
                 Err(Refusal::Dirty) => return Err(Stop::Unit(index)),
                 Err(Refusal::Event(error)) => {
                     unit.refuse(error);
@@ -92,14 +99,16 @@ impl Batch {
                 }
                 Err(Refusal::Store(error)) => return Err(Stop::Store(error)),
             }
-            ran = index + 1;
             if growth.bytes >= self.limit_bytes {
                 break;
             }
         }
         let (timestamp, events) = (growth.timestamp, growth.events);
-        let links = growth.finish(tx).await?;
-        Ok(Appended { ran, events, links, timestamp })
+        let (links, signed) = growth.finish(tx).await?;
+        let ran = written.len();
+        let receipt = |last: Written| Some(Receipt::new(signed[last.chain].clone()?, last.index, last.leaf));
+        let receipts = written.into_iter().map(|last| last.and_then(receipt)).collect();
+        Ok(Appended { ran, events, links, timestamp, receipts })
     }
 }
 
@@ -124,6 +133,16 @@ struct Growth<'a> {
     bytes: usize,
 }
 
+/// What was signed, for each of the chains of an attempt.
+type Signed = Vec<Option<Arc<SignedBatch>>>;
+
+/// The last event of a unit, where it stands.
+struct Written {
+    chain: usize,
+    index: usize,
+    leaf: Bytes,
+}
+
 struct Grown {
     tenant: TenantId,
     link: Link,
@@ -138,10 +157,13 @@ impl<'a> Growth<'a> {
         Self { batch, chains: Vec::new(), by_tenant: HashMap::new(), timestamp, events: 0, bytes: 0 }
     }
 
-    async fn add(&mut self, tx: &Transaction, events: &[Event]) -> Result<(), Refusal> {
+    /// Appends the events and returns the last.
+    async fn add(&mut self, tx: &Transaction, events: &[Event]) -> Result<Option<Written>, Refusal> {
+        let mut last = None;
         for event in events {
             let (writer, timestamp) = (self.batch.chains.writer, self.timestamp);
-            let grown = self.chain(tx, event.tenant).await?;
+            let chain = self.chain(tx, event.tenant).await?;
+            let grown = &mut self.chains[chain];
             let index =
                 u16::try_from(grown.leaves.len()).ok().filter(|index| usize::from(*index) < MAX_EVENTS);
             let index = index.ok_or(Refusal::Event(Error::TooManyEvents(grown.leaves.len())))?;
@@ -157,12 +179,14 @@ impl<'a> Growth<'a> {
             )?;
             self.events += 1;
             self.bytes += KEY_BYTES + size;
+            last = Some(Written { chain, index: index.into(), leaf: leaf.into() });
         }
-        Ok(())
+        Ok(last)
     }
 
-    async fn chain(&mut self, tx: &Transaction, tenant: TenantId) -> Result<&mut Grown, Refusal> {
-        let index = match self.by_tenant.entry(tenant) {
+    /// Returns which of the chains is the tenant's.
+    async fn chain(&mut self, tx: &Transaction, tenant: TenantId) -> Result<usize, Refusal> {
+        Ok(match self.by_tenant.entry(tenant) {
             Entry::Occupied(entry) => *entry.get(),
             Entry::Vacant(entry) => {
                 let keys = match tx.tenant_keys(tenant).await {
@@ -175,12 +199,11 @@ impl<'a> Growth<'a> {
                 self.chains.push(Grown { tenant, link, keys, prefix, leaves: Vec::new() });
                 *entry.insert(self.chains.len() - 1)
             }
-        };
-        Ok(&mut self.chains[index])
+        })
     }
 
-    /// Links, signs and writes the batches.
-    async fn finish(self, tx: &Transaction) -> Result<Vec<(TenantId, Link)>, StoreError> {
+    /// Links, signs and writes the batches. Returns the links, and for each of the chains what was signed.
+    async fn finish(self, tx: &Transaction) -> Result<(Vec<(TenantId, Link)>, Signed), StoreError> {
         let Batch { chains, key, log_epoch, .. } = self.batch;
         if !chains.begun && self.events > 0 {
             let row = WriterRow {
@@ -190,21 +213,29 @@ impl<'a> Growth<'a> {
             };
             tx.put(TenantId::PLATFORM, &chains.writer, &row).await?;
         }
-        let grown = self.chains.into_iter().filter(|grown| !grown.leaves.is_empty());
-        let extended = grown.map(|grown| {
-            let (batch, link) = grown.link.extend(chains.writer, grown.tenant, grown.leaves);
-            ((grown.tenant, link), batch)
-        });
-        let (links, batches): (Vec<_>, Vec<_>) = extended.unzip();
+        let mut signed = vec![None; self.chains.len()];
+        let (mut links, mut batches, mut trees) = (Vec::new(), Vec::new(), Vec::new());
+        for (chain, grown) in self.chains.into_iter().enumerate() {
+            if grown.leaves.is_empty() {
+                continue;
+            }
+            let (batch, tree, link) = grown.link.extend(chains.writer, grown.tenant, grown.leaves);
+            links.push((grown.tenant, link));
+            batches.push(batch);
+            trees.push((chain, tree));
+        }
         if links.is_empty() {
-            return Ok(links);
+            return Ok((links, signed));
         }
         feed::announce(tx, *log_epoch, self.timestamp, links.iter().map(|(tenant, _)| *tenant))?;
-        for ((tenant, _), proof) in links.iter().zip(batch::sign(key, batches)) {
+        let proofs = batch::sign(key, batches);
+        for (((tenant, _), (chain, leaves)), proof) in links.iter().zip(trees).zip(proofs) {
             let prefix = rows::before_stamp(rows::batches(*tenant), *log_epoch);
-            tx.set_versionstamped_key(&prefix, &[], &proof.encode_to_vec())?;
+            let proof = Bytes::from(proof.encode_to_vec());
+            tx.set_versionstamped_key(&prefix, &[], &proof)?;
+            signed[chain] = Some(Arc::new(SignedBatch { proof, leaves }));
         }
-        Ok(links)
+        Ok((links, signed))
     }
 }
 

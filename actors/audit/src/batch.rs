@@ -1,6 +1,7 @@
 //! The chain of batches of one (writer, tenant), and the one signature over all the heads of a commit.
 
-use aesp_merkle::{Hash, Tree, leaf_hash, root_of_path, sha256};
+use aesp_audit_receipt::{head, signature_input};
+use aesp_merkle::{Hash, Tree, leaf_hash};
 use aesp_proto::{
     TenantId, WriterId,
     v1::{AuditBatch, AuditBatchProof},
@@ -8,9 +9,6 @@ use aesp_proto::{
 use prost::Message;
 
 use crate::{key::NodeKey, leaf::FORMAT};
-
-const HEAD_PREFIX: &[u8] = b"aesp-audit-head-v1\n";
-const SIGNED_PREFIX: &[u8] = b"aesp-audit-batch-v1\n";
 
 /// Where a chain stands: what the next batch links to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,9 +26,15 @@ impl Default for Link {
 }
 
 impl Link {
-    /// Returns the encoded batch of these leaves and the link after it.
-    pub(crate) fn extend(self, writer: WriterId, tenant: TenantId, leaves: Vec<Hash>) -> (Vec<u8>, Self) {
+    /// Returns the encoded batch of these leaves, the tree over them, and the link after it.
+    pub(crate) fn extend(
+        self,
+        writer: WriterId,
+        tenant: TenantId,
+        leaves: Vec<Hash>,
+    ) -> (Vec<u8>, Tree, Self) {
         let count = u32::try_from(leaves.len()).expect("a commit holds less than 65,536 leaves of a tenant");
+        let tree = Tree::new(leaves);
         let batch = AuditBatch {
             format: FORMAT,
             writer_id: writer.as_bytes().to_vec(),
@@ -38,22 +42,12 @@ impl Link {
             first_sequence: self.next_sequence,
             count,
             previous_head: self.head.to_vec(),
-            leaves_root: Tree::new(leaves).root().to_vec(),
+            leaves_root: tree.root().to_vec(),
         };
         let batch = batch.encode_to_vec();
         let link = Self { next_sequence: self.next_sequence + u64::from(count), head: head(&batch) };
-        (batch, link)
+        (batch, tree, link)
     }
-}
-
-/// Returns the head of an encoded `AuditBatch`.
-pub(crate) fn head(batch: &[u8]) -> Hash {
-    sha256(&[HEAD_PREFIX, batch])
-}
-
-/// Returns the bytes that the node signs for a commit.
-pub(crate) fn signature_input(root_of_heads: &Hash) -> Vec<u8> {
-    [SIGNED_PREFIX, root_of_heads].concat()
 }
 
 /// Signs the commit of these encoded batches: one signature, and for each batch its own path to it.
@@ -70,11 +64,4 @@ pub(crate) fn sign(key: &NodeKey, batches: Vec<Vec<u8>>) -> Vec<AuditBatchProof>
         key_id: key.id().to_vec(),
     };
     batches.into_iter().enumerate().map(prove).collect()
-}
-
-/// Returns the root of heads that the proof leads to, or `None` if its path can't belong to its place.
-pub(crate) fn proven_root(proof: &AuditBatchProof) -> Option<Hash> {
-    let path: Option<Vec<Hash>> = proof.path.iter().map(|hash| hash.as_slice().try_into().ok()).collect();
-    let leaf = leaf_hash(&head(&proof.batch));
-    root_of_path(leaf, proof.head_index, proof.head_count, &path?)
 }

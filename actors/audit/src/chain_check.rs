@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use aesp_audit_receipt::{head, proven_root, signature_input};
 use aesp_merkle::{Hash, Tree, leaf_hash};
 use aesp_proto::{
     TenantId, WriterId,
@@ -10,7 +11,7 @@ use aesp_proto::{
 use prost::Message;
 
 use crate::{
-    PublicKey, batch, leaf,
+    PublicKey, leaf,
     line::{BatchLine, ChainEnd},
     verify::Fault,
 };
@@ -81,12 +82,14 @@ impl OpenBatch {
     }
 }
 
-/// Checks the batch itself, and returns it with where its chain stands after it.
+/// Checks the batch itself, and returns it with where its chain stands after it. In a part of a log a chain that was not met yet may
+/// have begun before.
 pub(crate) fn batch(
     line: &BatchLine,
     tenant: TenantId,
     keys: &[PublicKey],
     chains: &BTreeMap<WriterId, ChainEnd>,
+    part: bool,
 ) -> Result<(OpenBatch, ChainEnd), Fault> {
     let proof = canonical::<AuditBatchProof>(&line.proof.0)?;
     let link = canonical::<AuditBatch>(&proof.batch)?;
@@ -97,7 +100,14 @@ pub(crate) fn batch(
     if link.tenant_id != tenant.as_bytes() {
         return Err("the batch is another tenant's".into());
     }
-    let end = chains.get(&writer).copied().unwrap_or(ChainEnd { last_sequence: 0, head: [0; 32] });
+    let end = match chains.get(&writer) {
+        Some(end) => *end,
+        None if part => ChainEnd {
+            last_sequence: link.first_sequence.checked_sub(1).ok_or("the batch has no place in its chain")?,
+            head: link.previous_head.as_slice().try_into().map_err(|_| "a head is not one")?,
+        },
+        None => ChainEnd { last_sequence: 0, head: [0; 32] },
+    };
     let next = end.last_sequence + 1;
     let fault = |why: &str| Fault { event: None, sequence: Some(next), why: why.to_owned() };
     if link.first_sequence > next {
@@ -116,14 +126,14 @@ pub(crate) fn batch(
     let fault =
         (!same).then(|| format!("not the events that the node signed (numbers {next} to {last_sequence})"));
     let open = OpenBatch { writer, first_sequence: next, hashes, seen: 0, fault };
-    Ok((open, ChainEnd { last_sequence, head: batch::head(&proof.batch) }))
+    Ok((open, ChainEnd { last_sequence, head: head(&proof.batch) }))
 }
 
 fn check_signature(proof: &AuditBatchProof, keys: &[PublicKey]) -> Result<(), &'static str> {
     let key = keys.iter().find(|key| key.id().as_slice() == proof.key_id);
     let key = key.ok_or("the batch is signed by an unknown key")?;
-    let root = batch::proven_root(proof).ok_or("the path of the batch does not fit its place")?;
-    if key.verifies(&batch::signature_input(&root), &proof.signature) {
+    let root = proven_root(proof).ok_or("the path of the batch does not fit its place")?;
+    if key.verifies(&signature_input(&root), &proof.signature) {
         Ok(())
     } else {
         Err("the signature of the batch is wrong")

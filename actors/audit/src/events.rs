@@ -36,6 +36,22 @@ pub async fn after(
     read(tx, tenant, start, events, bytes).await
 }
 
+/// Returns the place of the last event that is not behind this one.
+///
+/// # Errors
+/// The store's, or [`Error::Damaged`] if a key is not one of the log's.
+pub async fn last_until(
+    tx: &Transaction,
+    tenant: TenantId,
+    until: Position,
+) -> Result<Option<Position>, Error> {
+    let mut range = Range::prefix(&rows::events(tenant)).limit(1).reverse(true).snapshot(true);
+    range.end = [rows::events(tenant).as_slice(), &until, &[0]].concat();
+    let last = tx.range_raw(range).await?;
+    let place = |(key, _): &(Bytes, Bytes)| rows::position(key).ok_or(Error::Damaged("an event's key"));
+    last.first().map(place).transpose()
+}
+
 /// As [`after`], beginning with the event at `from` itself.
 ///
 /// # Errors

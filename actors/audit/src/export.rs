@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
-use aesp_merkle::leaf_hash;
+use aesp_audit_receipt::head;
+use aesp_merkle::{Hash, leaf_hash};
 use aesp_proto::{
     Clock, TenantId, WriterId,
     v1::{AuditBatch, AuditBatchProof, AuditLeaf},
@@ -12,13 +13,15 @@ use prost::Message;
 use serde::Serialize;
 
 use crate::{
-    Error, LogKey, PublicKey, batch,
+    Error, LogKey, PublicKey,
     checkpoints::{self, Head, Kept},
     key::{self, NodeKey},
     line::{
-        self, Base64, BatchLine, ChainEnd, CheckpointLine, Digest, EventLine, Header, Line, Trailer, View,
+        self, Base64, BatchLine, ChainEnd, CheckpointLine, Digest, EventLine, Header, Line, RangeLine,
+        Trailer, View,
     },
-    rows::{self, Commit},
+    range_check::TimeRange,
+    rows::{self, Commit, Position},
     view::{self, Keys},
 };
 
@@ -40,12 +43,29 @@ pub struct Seals {
     pub certificates: Vec<(PublicKey, Vec<u8>)>,
 }
 
-/// A tenant's whole log with its proofs, as JSON Lines, part by part; later commits are left out.
+/// A part of a tenant's log, for an export of a time range: whole commits, and what leads from their leaves to signed roots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// The range that is asked for.
+    pub range: TimeRange,
+    /// The place of an event in the first commit; nothing if there is none.
+    pub first: Option<Position>,
+    /// The tree that the first commit belongs to, and its leaves before that commit.
+    pub head: Head,
+    /// The roots of the perfect trees that these leaves fall into, the largest first.
+    pub before: Vec<Hash>,
+    /// The checkpoint that the part ends with, and the place of its last leaf; nothing if it ends where the log does.
+    pub end: Option<(Kept, Position)>,
+}
+
+/// A tenant's log with its proofs, as JSON Lines, part by part; later commits are left out.
 pub struct Export {
     store: Store,
     tenant: TenantId,
     key: NodeKey,
     header: Option<Header>,
+    /// Comes after the header of an export of a part.
+    range: Option<RangeLine>,
     /// The last commit that is exported.
     end: Option<Commit>,
     /// The last commit that was written out.
@@ -145,7 +165,32 @@ impl Export {
         let store = store.clone();
         let (header, trailer) = (Some(header), Some(trailer));
         let digest = Digest::default();
-        Ok(Self { store, tenant, key, header, end, after: None, trailer, digest, leaves: None, sealed })
+        let (after, range, leaves) = (None, None, None);
+        Ok(Self { store, tenant, key, header, range, end, after, trailer, digest, leaves, sealed })
+    }
+
+    /// Exports no more than a part. To be called after [`Export::with_seals`].
+    #[must_use]
+    pub fn of_section(mut self, section: Section) -> Self {
+        self.range = Some(RangeLine {
+            start_ms: section.range.start,
+            end_ms: section.range.end.unwrap_or_default(),
+            log_epoch: section.head.log_epoch,
+            first_leaf: section.head.size,
+            before: section.before.iter().map(|hash| Base64(hash.to_vec())).collect(),
+        });
+        if let Some(first) = &section.first {
+            self.after = rows::commit_of(first).checked_sub(1).map(rows::commit_at);
+        }
+        if let Some((kept, last)) = section.end {
+            self.end = self.end.min(Some(rows::commit_at(rows::commit_of(&last))));
+            self.sealed = Some(kept);
+        }
+        if let Some(leaves) = &mut self.leaves {
+            let after = section.first.map(|_| section.head);
+            *leaves = Leaves { head: section.head, after, newest: self.sealed.clone(), ..Leaves::default() };
+        }
+        self
     }
 
     /// Exports the checkpoints as well, and what they are verified with. To be called before the first part is taken.
@@ -175,6 +220,9 @@ impl Export {
         let mut out = Vec::new();
         if let Some(header) = self.header.take() {
             write(&mut out, &Line::<View>::Header(header))?;
+        }
+        if let Some(range) = self.range.take() {
+            write(&mut out, &Line::<View>::Range(range))?;
         }
         let part = self.read().await?;
         for (proof, leaves) in part.commits {
@@ -316,7 +364,7 @@ impl Trailer {
             let writer =
                 WriterId::from_slice(&link.writer_id).map_err(|_| Error::Damaged("a batch's writer"))?;
             let last_sequence = (link.first_sequence + u64::from(link.count)).saturating_sub(1);
-            self.chains.insert(writer, ChainEnd { last_sequence, head: batch::head(&decoded.batch) });
+            self.chains.insert(writer, ChainEnd { last_sequence, head: head(&decoded.batch) });
             self.batches += 1;
             let line = BatchLine {
                 commit: Base64(rows::commit(&key).unwrap_or_default().to_vec()),

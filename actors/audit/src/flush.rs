@@ -63,7 +63,7 @@ impl Flusher {
         let event = |(refusal, count): &(Refused, u64)| refusal.event(&self.entropy, tenant, *count);
         let (change, outcome) = Events::new(refusals.iter().map(event).collect());
         let outcome = match self.queues.push(tenant, Arc::new(change)) {
-            Ok(()) => outcome.await.unwrap_or(Err(Error::Lost)),
+            Ok(()) => outcome.await.unwrap_or(Err(Error::Lost)).map(drop),
             Err(error) => Err(error),
         };
         let Err(error) = outcome else { return false };

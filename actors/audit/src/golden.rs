@@ -1,5 +1,6 @@
 //! Pins the bytes that can't change any more. A failing test here means: old logs would not verify.
 
+use aesp_audit_receipt::{head, proven_root, signature_input};
 use aesp_merkle::leaf_hash;
 use aesp_proto::{
     DecisionId, Entropy, EventId, PrincipalId, Revision, SessionId, TenantId, Timestamp, WriterId,
@@ -95,18 +96,18 @@ fn sealed_plaintext_and_what_it_is_bound_to() {
 
 #[test]
 fn batch_head_signature_and_proof() {
-    let (first, link) = Link::default().extend(WRITER, TENANT, vec![leaf_hash(&leaf_bytes()); 3]);
+    let (first, _, link) = Link::default().extend(WRITER, TENANT, vec![leaf_hash(&leaf_bytes()); 3]);
     assert_hex(
         &first,
         "08011210070707070707070707070707070707071a100202020202020202020202020202020220012803322000000000\
          000000000000000000000000000000000000000000000000000000003a20d8482ef5d6589bcfe8595e6c5114ff0d3f98\
          7cb5d90bdcfe697e05ee1b3d6e07",
     );
-    assert_hex(&batch::head(&first), "1b27138d5cbcca5c47649e65205b0cb68374e5ca8d4d2e2ae071cdeb81ec7d90");
-    assert_eq!(link, Link { next_sequence: 4, head: batch::head(&first) });
+    assert_hex(&head(&first), "1b27138d5cbcca5c47649e65205b0cb68374e5ca8d4d2e2ae071cdeb81ec7d90");
+    assert_eq!(link, Link { next_sequence: 4, head: head(&first) });
 
     assert_hex(
-        &batch::signature_input(&[0xBB; 32]),
+        &signature_input(&[0xBB; 32]),
         "616573702d61756469742d62617463682d76310abbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\
          bbbbbbbb",
     );
@@ -118,7 +119,7 @@ fn batch_head_signature_and_proof() {
 
     let key = NodeKey::from_seed(&[9; 32]).unwrap();
     assert_hex(key.id(), "dbc298251c51321b");
-    let (second, _) = link.extend(WRITER, TENANT, vec![[1; 32]]);
+    let (second, _, _) = link.extend(WRITER, TENANT, vec![[1; 32]]);
     let proofs = batch::sign(&key, vec![first, second]);
     assert_hex(
         &proofs[1].encode_to_vec(),
@@ -128,8 +129,8 @@ fn batch_head_signature_and_proof() {
          16f8a95ae5ba2a40aa4d5de3ef5a9b4abf7c06cd843311b0992443d68af51c462407b01c2422c2ac4f2944b04f76d7a4\
          586366735d53da9fae25391b66cb25b4b56b2dc2b92703063208dbc298251c51321b",
     );
-    let root = batch::proven_root(&proofs[1]).unwrap();
-    assert!(key.public().verifies(&batch::signature_input(&root), &proofs[1].signature));
+    let root = proven_root(&proofs[1]).unwrap();
+    assert!(key.public().verifies(&signature_input(&root), &proofs[1].signature));
 }
 
 #[test]

@@ -1,38 +1,15 @@
-use aesp_merkle::sha256;
+pub use aesp_audit_receipt::{KeyId, PublicKey};
 use aesp_proto::TenantId;
 use aesp_storage::{Kind, Row, Scan, Store, Transaction};
 use aws_lc_rs::{
     encoding::AsBigEndian,
-    signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey},
+    signature::{Ed25519KeyPair, KeyPair},
 };
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::Error;
-
-/// Names a public key: the first 8 bytes of its SHA-256 hash.
-pub type KeyId = [u8; 8];
-
-/// The 32 bytes of an Ed25519 public key that signs audit logs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PublicKey(pub [u8; 32]);
-
-impl PublicKey {
-    /// Returns the key's name.
-    #[must_use]
-    pub fn id(&self) -> KeyId {
-        let mut id = [0; 8];
-        id.copy_from_slice(&sha256(&[&self.0])[..8]);
-        id
-    }
-
-    /// Tells whether this key signed the message.
-    #[must_use]
-    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        UnparsedPublicKey::new(&ED25519, self.0).verify(message, signature).is_ok()
-    }
-}
 
 /// The key that a node signs its commits with.
 pub(crate) struct NodeKey {

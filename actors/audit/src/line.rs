@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aesp_merkle::Hash;
+use aesp_merkle::{Frontier, Hash};
 use aesp_proto::{
     TenantId, Timestamp, WriterId,
     v1::{AuditEvent, EventType, Outcome},
@@ -10,7 +10,7 @@ use aesp_proto::{
 use data_encoding::BASE64;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, de::IgnoredAny};
 
-use crate::{Handover, LogKey, PublicKey};
+use crate::{Handover, LogKey, PublicKey, TimeRange};
 
 /// What the header calls the format without checkpoints.
 pub(crate) const FORMAT: &str = "aesp-audit-export-v1";
@@ -23,6 +23,7 @@ const SIGNED_PREFIX: &[u8] = b"aesp-audit-export-v1\n";
 #[serde(tag = "line", rename_all = "snake_case")]
 pub(crate) enum Line<V = IgnoredAny> {
     Header(Header),
+    Range(RangeLine),
     Batch(BatchLine),
     Event(EventLine<V>),
     Checkpoint(CheckpointLine),
@@ -76,6 +77,35 @@ impl LogKeyLine {
             public: PublicKey(self.public.0.as_slice().try_into().ok()?),
             handover: handover.map(|(previous, next)| Handover { by_previous: previous.0, by_next: next.0 }),
         })
+    }
+}
+
+/// Says that the export is of a time range, and with which leaf it begins. In the second format only.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RangeLine {
+    pub(crate) start_ms: Timestamp,
+    /// 0 if the range has no end.
+    pub(crate) end_ms: Timestamp,
+    /// The log epoch of the first event.
+    pub(crate) log_epoch: u32,
+    /// Leaves of that log epoch before it.
+    pub(crate) first_leaf: u64,
+    /// The roots of the perfect trees that they fall into, the largest first.
+    pub(crate) before: Vec<Base64>,
+}
+
+impl RangeLine {
+    pub(crate) fn range(&self) -> TimeRange {
+        let end = (self.end_ms.0 != 0).then_some(self.end_ms);
+        TimeRange { start: self.start_ms, end }
+    }
+
+    /// Returns what comes before the first leaf, or `None` if that is no tree of so many leaves.
+    pub(crate) fn frontier(&self) -> Option<Frontier> {
+        let hashes: Option<Vec<Hash>> =
+            self.before.iter().map(|hash| hash.0.as_slice().try_into().ok()).collect();
+        Frontier::new(self.first_leaf, hashes?)
     }
 }
 

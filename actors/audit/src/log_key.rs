@@ -41,9 +41,26 @@ pub fn node_key_text(key: &PublicKey) -> Vec<u8> {
     [NODE_KEY_PREFIX, &key.0].concat()
 }
 
+/// Returns the keys that sign batches whose certificates the last of the log keys signed, if trust reaches it. Who trusts no log key
+/// has nothing certified by one.
+pub fn certified<'c>(
+    listed: &[LogKey],
+    trusted: &[PublicKey],
+    certificates: impl Iterator<Item = (PublicKey, &'c [u8])>,
+) -> Vec<PublicKey> {
+    let last = listed.last().map(|key| key.public);
+    let last = last.filter(|key| !trusted.is_empty() && believed(listed, trusted).contains(key));
+    let Some(certifier) = last else { return Vec::new() };
+    certificates
+        .filter(|(key, certificate)| certifier.verifies(&node_key_text(key), certificate))
+        .map(|(key, _)| key)
+        .collect()
+}
+
 /// Returns the keys that are believed: those that are trusted, and those that hand-overs connect with them. Without trusted ones all
 /// that hang together with the first.
-pub(crate) fn believed(listed: &[LogKey], trusted: &[PublicKey]) -> Vec<PublicKey> {
+#[must_use]
+pub fn believed(listed: &[LogKey], trusted: &[PublicKey]) -> Vec<PublicKey> {
     let mut believed: Vec<bool> = listed
         .iter()
         .enumerate()

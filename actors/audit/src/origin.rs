@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use aesp_audit_receipt::head;
 use aesp_merkle::Checkpoint;
 use aesp_proto::{
     Clock, Entropy, TenantId,
@@ -11,7 +12,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use prost::Message;
 
 use crate::{
-    Duty, Error, Event, Options, Recorder, batch, checkpoints,
+    Duty, Error, Event, Options, Recorder, checkpoints,
     rows::{self, Commit},
 };
 
@@ -140,5 +141,5 @@ async fn end(tx: &Transaction, tenant: TenantId) -> Result<(End, Option<Checkpoi
     };
     let commit = rows::commit(&key).ok_or(Error::Damaged("a batch has a bad key"))?;
     let proof = AuditBatchProof::decode(proof.as_ref()).map_err(|_| Error::Damaged("a proof"))?;
-    Ok((Some((commit, batch::head(&proof.batch))), sealed, keys))
+    Ok((Some((commit, head(&proof.batch))), sealed, keys))
 }

@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
-    Error, Event, Metrics, PublicKey, Refused,
+    Error, Event, Metrics, PublicKey, Receipt, Refused,
     flush::Flusher,
     key::NodeKey,
     queue::{Limits, Queue},
@@ -148,6 +148,23 @@ impl Recorder {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
+        Ok(self.record_with_receipt(tenant, change).await?.0)
+    }
+
+    /// Does as [`Recorder::record_for`], and returns the receipt of the change's last event as well, if it has events.
+    ///
+    /// # Errors
+    /// Those of [`Recorder::record`].
+    pub async fn record_with_receipt<T, E, F>(
+        &self,
+        tenant: TenantId,
+        change: F,
+    ) -> Result<(T, Option<Receipt>), E>
+    where
+        F: for<'t> Fn(&'t Transaction) -> BoxFuture<'t, Result<(T, Vec<Event>), E>> + Send + Sync + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
         let (change, outcome) = Change::new(change);
         self.push(tenant, Arc::new(change))?;
         outcome.await.unwrap_or_else(|_| Err(Error::Lost.into()))
@@ -159,9 +176,22 @@ impl Recorder {
     /// Those of [`Recorder::record`], and [`Error::EventTooLarge`].
     pub async fn append(&self, events: Vec<Event>) -> Result<(), Error> {
         let Some(tenant) = events.first().map(|event| event.tenant) else { return Ok(()) };
+        self.write(tenant, events).await?;
+        Ok(())
+    }
+
+    /// Appends an event that comes with no other change, and returns its receipt.
+    ///
+    /// # Errors
+    /// Those of [`Recorder::append`].
+    pub async fn append_with_receipt(&self, event: Event) -> Result<Receipt, Error> {
+        self.write(event.tenant, vec![event]).await?.ok_or(Error::Lost)
+    }
+
+    async fn write(&self, tenant: TenantId, events: Vec<Event>) -> Result<Option<Receipt>, Error> {
         let (change, outcome) = Events::new(events);
         self.push(tenant, Arc::new(change))?;
-        outcome.await.unwrap_or(Err(Error::Lost))
+        Ok(outcome.await.unwrap_or(Err(Error::Lost))?.1)
     }
 
     /// Counts a failure before authentication; about each second they are written, aggregated with exact counts. Never

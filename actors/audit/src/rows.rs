@@ -44,6 +44,19 @@ pub(crate) fn before_stamp(mut prefix: Vec<u8>, log_epoch: u32) -> Vec<u8> {
     prefix
 }
 
+/// Returns the commit of a place as a number, which orders as they do.
+pub(crate) fn commit_of(position: &Position) -> u128 {
+    u128::from_be_bytes(*position) >> (8 * (POSITION_BYTES - COMMIT_BYTES))
+}
+
+/// Returns the commit of that number.
+pub(crate) fn commit_at(number: u128) -> Commit {
+    let bytes = number.to_be_bytes();
+    let mut commit = [0; COMMIT_BYTES];
+    commit.copy_from_slice(&bytes[POSITION_BYTES - COMMIT_BYTES..]);
+    commit
+}
+
 /// Reads the position from an event's key.
 pub(crate) fn position(key: &[u8]) -> Option<Position> {
     key.get(PREFIX_BYTES..)?.try_into().ok()

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aesp_merkle::{Checkpoint, Edge, Hash, Tile, leaf_hash};
+use aesp_merkle::{Checkpoint, Frontier, Hash, leaf_hash};
 
 use crate::{PublicKey, verify::Fault};
 
@@ -15,6 +15,8 @@ pub struct SealedLog {
     pub checkpoints: u64,
     /// Leaves that the last of them covers.
     pub size: u64,
+    /// Leaves that come before the export; more than 0 if it is one of a time range.
+    pub first: u64,
     /// The root that it signs.
     pub root: Hash,
     /// Events of the log epoch in the export.
@@ -30,9 +32,9 @@ pub(crate) struct Trees {
     /// Those that may have signed checkpoints.
     keys: Vec<PublicKey>,
     log_epoch: u32,
-    edge: Edge,
-    /// Tiles that are full, which nobody needs here.
-    full: Vec<Tile>,
+    /// Leaves that come before the export, in the log epoch that it begins with.
+    first: u64,
+    leaves: Frontier,
     logs: SealedLogs,
     /// What an earlier export shows.
     earlier: SealedLogs,
@@ -43,23 +45,32 @@ impl Trees {
         Self { keys, earlier, ..Self::default() }
     }
 
+    /// Begins behind the first leaves of a log. Whether these are its leaves the next checkpoint shows.
+    pub(crate) fn begin(&mut self, log_epoch: u32, leaves: Frontier) {
+        (self.log_epoch, self.first, self.leaves) = (log_epoch, leaves.size(), leaves);
+    }
+
     /// Takes in of which log epoch the events are that follow.
     pub(crate) fn commit(&mut self, log_epoch: u32) {
         if self.log_epoch != log_epoch {
-            (self.log_epoch, self.edge) = (log_epoch, Edge::default());
+            (self.log_epoch, self.first, self.leaves) = (log_epoch, 0, Frontier::default());
         }
+    }
+
+    /// Returns the log epoch of the last event, and how many leaves its log has up to it.
+    pub(crate) fn end(&self) -> (u32, u64) {
+        (self.log_epoch, self.leaves.size())
     }
 
     /// Appends a leaf.
     pub(crate) fn event(&mut self, leaf: &[u8]) -> Result<(), Fault> {
-        self.edge.push(leaf_hash(leaf), &mut self.full);
-        self.full.clear();
+        self.leaves.push(leaf_hash(leaf));
         if let Some(log) = self.logs.get_mut(&self.log_epoch) {
             log.events += 1;
         }
-        let size = self.edge.size();
+        let size = self.leaves.size();
         let sealed = self.earlier.get(&self.log_epoch).filter(|earlier| earlier.size == size);
-        if sealed.is_some_and(|earlier| earlier.root != self.edge.root()) {
+        if sealed.is_some_and(|earlier| earlier.root != self.leaves.root()) {
             let why = format!(
                 "the first {size} events of the log are not those that the other export shows sealed"
             );
@@ -83,15 +94,15 @@ impl Trees {
         if others.into_iter().any(|(epoch, log)| (log.origin == head.origin) != (*epoch == self.log_epoch)) {
             return fault("the checkpoint is of another log".into());
         }
-        let sealed = self.logs.get(&self.log_epoch).map_or(0, |log| log.size);
-        if head.size != self.edge.size() || head.size <= sealed {
-            let size = self.edge.size();
+        let sealed = self.logs.get(&self.log_epoch).map_or(self.first, |log| log.size);
+        if head.size != self.leaves.size() || head.size <= sealed {
+            let size = self.leaves.size();
             return fault(format!(
                 "the checkpoint is of {} events and comes after {size}: some are missing or too many",
                 head.size
             ));
         }
-        if head.root != self.edge.root() {
+        if head.root != self.leaves.root() {
             return fault(format!(
                 "the events are not those that were sealed: one of the leaves {sealed} to {} was changed, removed or inserted afterwards",
                 head.size - 1
@@ -101,8 +112,9 @@ impl Trees {
             origin: head.origin,
             checkpoints: 0,
             size: 0,
+            first: self.first,
             root: head.root,
-            events: head.size,
+            events: head.size - self.first,
         });
         log.checkpoints += 1;
         (log.size, log.root) = (head.size, head.root);

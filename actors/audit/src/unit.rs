@@ -7,7 +7,7 @@ use aesp_storage::Transaction;
 use futures::{FutureExt, future::BoxFuture};
 use tokio::sync::oneshot;
 
-use crate::{Error, Event};
+use crate::{Error, Event, Receipt};
 
 /// A unit failed by itself; the reason waits inside it for [`Unit::settle`].
 #[derive(Debug)]
@@ -21,8 +21,8 @@ pub(crate) trait Unit: Send + Sync {
     fn guessed_bytes(&self) -> usize;
     /// Replaces the outcome of the last run by a failure of its own.
     fn refuse(&self, error: Error);
-    /// Tells the caller the outcome of the last run, once the batch is durable.
-    fn settle(&self);
+    /// Tells the caller the outcome of the last run, once the batch is durable, with the receipt of its last event.
+    fn settle(&self, receipt: Option<Receipt>);
     /// Tells the caller that the batch failed.
     fn fail(&self, error: Error);
 }
@@ -35,12 +35,15 @@ pub(crate) struct Change<T, E, F> {
 
 struct Progress<T, E> {
     outcome: Option<Result<T, E>>,
-    caller: Option<oneshot::Sender<Result<T, E>>>,
+    caller: Option<oneshot::Sender<Settled<T, E>>>,
 }
+
+/// What a caller hears: the value of its change, and the receipt if there was an event.
+type Settled<T, E> = Result<(T, Option<Receipt>), E>;
 
 impl<T, E, F> Change<T, E, F> {
     /// Returns the change and where its outcome will arrive.
-    pub(crate) fn new(change: F) -> (Self, oneshot::Receiver<Result<T, E>>) {
+    pub(crate) fn new(change: F) -> (Self, oneshot::Receiver<Settled<T, E>>) {
         let (caller, receiver) = oneshot::channel();
         let progress = Mutex::new(Progress { outcome: None, caller: Some(caller) });
         (Self { change, progress }, receiver)
@@ -52,7 +55,7 @@ impl<T, E, F> Change<T, E, F> {
 }
 
 impl<T, E> Progress<T, E> {
-    fn answer(&mut self, outcome: Result<T, E>) {
+    fn answer(&mut self, outcome: Settled<T, E>) {
         if let Some(caller) = self.caller.take() {
             // A caller that went away misses the answer; the record stands.
             drop(caller.send(outcome));
@@ -91,10 +94,10 @@ where
         self.with(|progress| progress.outcome = Some(Err(error.into())));
     }
 
-    fn settle(&self) {
+    fn settle(&self, receipt: Option<Receipt>) {
         self.with(|progress| {
             let outcome = progress.outcome.take().unwrap_or_else(|| Err(Error::Lost.into()));
-            progress.answer(outcome);
+            progress.answer(outcome.map(|value| (value, receipt)));
         });
     }
 
@@ -111,7 +114,7 @@ pub(crate) struct Events {
 
 impl Events {
     /// Returns the events as a unit and where its outcome will arrive.
-    pub(crate) fn new(events: Vec<Event>) -> (Self, oneshot::Receiver<Result<(), Error>>) {
+    pub(crate) fn new(events: Vec<Event>) -> (Self, oneshot::Receiver<Settled<(), Error>>) {
         let (caller, receiver) = oneshot::channel();
         let progress = Mutex::new(Progress { outcome: None, caller: Some(caller) });
         (Self { events: Arc::new(events), progress }, receiver)
@@ -136,10 +139,10 @@ impl Unit for Events {
         self.with(|progress| progress.outcome = Some(Err(error)));
     }
 
-    fn settle(&self) {
+    fn settle(&self, receipt: Option<Receipt>) {
         self.with(|progress| {
             let outcome = progress.outcome.take().unwrap_or(Err(Error::Lost));
-            progress.answer(outcome);
+            progress.answer(outcome.map(|()| ((), receipt)));
         });
     }
 

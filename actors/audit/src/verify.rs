@@ -11,8 +11,9 @@ use prost::Message;
 use crate::{
     LogKey, PublicKey,
     chain_check::{self, OpenBatch},
-    line::{self, ChainEnd, Digest, EventLine, Header, Line, LogKeyLine, Trailer},
+    line::{self, ChainEnd, Digest, EventLine, Header, Line, LogKeyLine, RangeLine, Trailer},
     log_key,
+    range_check::{RangeCheck, RangeReport, TimeRange},
     sealed_check::{SealedLogs, Trees},
 };
 
@@ -40,6 +41,10 @@ pub struct Report {
     pub sealed: SealedLogs,
     /// Whether a log key that the verifier brought leads to those that signed them.
     pub sealed_trusted: bool,
+    /// The time range that the export is of; nothing if it is of the whole log.
+    pub part: Option<TimeRange>,
+    /// What it shows of the range that was asked about, or that it is of.
+    pub range: Option<RangeReport>,
     /// Where the chains end.
     pub(crate) ends: BTreeMap<WriterId, ChainEnd>,
 }
@@ -48,7 +53,7 @@ impl Report {
     /// Returns how many events no checkpoint of the export covers.
     #[must_use]
     pub fn unsealed(&self) -> u64 {
-        self.events.saturating_sub(self.sealed.values().map(|log| log.size).sum())
+        self.events.saturating_sub(self.sealed.values().map(|log| log.size.saturating_sub(log.first)).sum())
     }
 }
 
@@ -59,6 +64,15 @@ pub struct Trust {
     pub keys: Vec<PublicKey>,
     /// Keys that sign checkpoints; a key that they certify, or that follows or precedes one of them, is trusted as well.
     pub log_keys: Vec<PublicKey>,
+}
+
+/// What an export is compared with, and asked about.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Against<'a> {
+    /// An earlier export of the same log: each of its chains and what it shows sealed must be in this one.
+    pub earlier: Option<&'a Report>,
+    /// Whether the events of this range are all that the log has of it.
+    pub range: Option<TimeRange>,
 }
 
 /// The first thing that is wrong with an export.
@@ -94,6 +108,13 @@ pub(crate) struct Fault {
     pub(crate) why: String,
 }
 
+impl Fault {
+    /// Says on which line it is.
+    fn at(self, line: u64) -> Broken {
+        Broken { line, event: self.event, sequence: self.sequence, why: self.why }
+    }
+}
+
 impl From<&str> for Fault {
     fn from(why: &str) -> Self {
         Self { event: None, sequence: None, why: why.to_owned() }
@@ -110,45 +131,57 @@ impl From<&str> for Fault {
 /// # Errors
 /// [`Broken`] with the first bad line.
 pub fn verify(export: impl BufRead, trusted: &[PublicKey]) -> Result<Report, Broken> {
-    verify_with(export, &Trust { keys: trusted.to_vec(), log_keys: Vec::new() }, None)
+    verify_with(export, &Trust { keys: trusted.to_vec(), log_keys: Vec::new() }, Against::default())
 }
 
-/// As [`verify`], with any keys, and compared with an earlier export of the same log: each of its chains and what it shows sealed must
-/// be in this one.
+/// As [`verify`], with any keys, compared with an earlier export, and asked about a time range.
 ///
 /// # Errors
 /// [`Broken`] with the first bad line.
-pub fn verify_with(
-    mut export: impl BufRead,
-    trust: &Trust,
-    earlier: Option<&Report>,
-) -> Result<Report, Broken> {
-    let mut verifier = Verifier { earlier: earlier.cloned(), ..Verifier::default() };
+pub fn verify_with(mut export: impl BufRead, trust: &Trust, against: Against<'_>) -> Result<Report, Broken> {
+    let mut verifier = Verifier {
+        earlier: against.earlier.cloned(),
+        range: against.range.map(RangeCheck::new),
+        asked: against.range,
+        ..Verifier::default()
+    };
     let (mut number, mut line) = (0, Vec::new());
     loop {
         number += 1;
-        line.clear();
-        let broken = |fault: Fault| Broken {
-            line: number,
-            event: fault.event,
-            sequence: fault.sequence,
-            why: fault.why,
-        };
-        let read = export.by_ref().take(LINE_BYTES).read_until(b'\n', &mut line);
-        if let Err(error) = read {
-            return Err(broken(Fault::from(format!("can't be read: {error}").as_str())));
-        }
+        read_line(&mut export, &mut line, number)?;
         if line.is_empty() {
-            return verifier.finish(trust).map_err(broken);
+            return verifier.finish(trust).map_err(|fault| fault.at(number));
         }
-        verifier.line(&line, trust).map_err(broken)?;
+        verifier.line(&line, trust).map_err(|fault| fault.at(number))?;
     }
+}
+
+/// Reads the next line with its end; an empty one is the end of the export.
+pub(crate) fn read_line(export: &mut impl BufRead, line: &mut Vec<u8>, number: u64) -> Result<(), Broken> {
+    line.clear();
+    let read = export.by_ref().take(LINE_BYTES).read_until(b'\n', line);
+    read.map(drop).map_err(|error| Fault::from(format!("can't be read: {error}").as_str()).at(number))
+}
+
+/// Checks the first line of an export, and returns it with the keys that may have signed batches and are believed.
+pub(crate) fn header(line: &[u8], trust: &Trust) -> Result<(Header, Vec<PublicKey>), Broken> {
+    let mut verifier = Verifier::default();
+    if line.is_empty() {
+        return Err(Fault::from("the export is empty").at(1));
+    }
+    verifier.line(line, trust).map_err(|fault| fault.at(1))?;
+    verifier.header.ok_or_else(|| Fault::from("the export does not begin with its header").at(1))
 }
 
 #[derive(Default)]
 struct Verifier {
     header: Option<(Header, Vec<PublicKey>)>,
     earlier: Option<Report>,
+    /// The range that was asked about.
+    asked: Option<TimeRange>,
+    range: Option<RangeCheck>,
+    /// The range that the export is of, and the log epoch that it begins with.
+    part: Option<(TimeRange, u32)>,
     /// Which chains of the earlier export came by.
     met: BTreeSet<WriterId>,
     trees: Trees,
@@ -177,16 +210,27 @@ impl Verifier {
             (Line::Header(header), None) => self.header(header, trust)?,
             (_, None) => return Err("the export does not begin with its header".into()),
             (Line::Header(_), Some(_)) => return Err("a second header".into()),
+            (Line::Range(range), Some((header, _))) => {
+                if header.format != line::SEALED_FORMAT || self.part.is_some() || self.batches > 0 {
+                    return Err("a time range, where there is none".into());
+                }
+                self.range(&range)?;
+            }
             (Line::Batch(batch), Some((header, keys))) => {
                 close(&mut self.open)?;
                 if batch.commit.0 <= self.last_commit {
                     return Err("the batch is out of the order of commits, or there twice".into());
                 }
-                let (open, end) = chain_check::batch(&batch, header.tenant, keys, &self.chains)?;
+                let (open, end) =
+                    chain_check::batch(&batch, header.tenant, keys, &self.chains, self.part.is_some())?;
                 self.meets(open.writer, end)?;
                 self.chains.insert(open.writer, end);
                 let (log_epoch, _) = batch.commit.0.split_first_chunk().ok_or("the batch names no commit")?;
-                self.trees.commit(u32::from_be_bytes(*log_epoch));
+                let log_epoch = u32::from_be_bytes(*log_epoch);
+                if self.batches == 0 && self.part.is_some_and(|(_, first)| first != log_epoch) {
+                    return Err("the export does not begin with the log epoch that it names".into());
+                }
+                self.trees.commit(log_epoch);
                 self.last_commit = batch.commit.0;
                 self.open = Some(open);
                 self.batches += 1;
@@ -200,6 +244,9 @@ impl Verifier {
                     return Err("a checkpoint in an export of a format without".into());
                 }
                 self.trees.checkpoint(&checkpoint.note)?;
+                if let Some(range) = &mut self.range {
+                    range.sealed();
+                }
             }
             (Line::Trailer(trailer), Some((_, keys))) => {
                 close(&mut self.open)?;
@@ -229,15 +276,8 @@ impl Verifier {
                 if !trust.log_keys.is_empty() && log_keys.is_empty() {
                     return Err("no log key in the header is a trusted one".into());
                 }
-                // Who trusts no log key has nothing certified by one.
-                let certifier = listed.last().map(|key| key.public);
-                let certifier = certifier.filter(|key| !trust.log_keys.is_empty() && log_keys.contains(key));
-                for (key, certificate) in keys.iter().zip(certificates) {
-                    let text = log_key::node_key_text(key);
-                    if certifier.is_some_and(|certifier| certifier.verifies(&text, &certificate.0)) {
-                        believed.push(*key);
-                    }
-                }
+                let certificates = keys.iter().copied().zip(certificates.iter().map(|one| one.0.as_slice()));
+                believed.extend(log_key::certified(&listed, &trust.log_keys, certificates));
                 let earlier = self.earlier.as_ref().map(|earlier| earlier.sealed.clone());
                 self.trees = Trees::new(log_keys, earlier.unwrap_or_default());
             }
@@ -256,6 +296,26 @@ impl Verifier {
             return Err("the other export is the later one: compare them the other way round".into());
         }
         self.header = Some((header, believed));
+        Ok(())
+    }
+
+    /// Takes in that the export is of a part of the log.
+    fn range(&mut self, line: &RangeLine) -> Result<(), Fault> {
+        if self.earlier.is_some() {
+            return Err(
+                "an export of a time range can't be compared with another: export the whole log".into()
+            );
+        }
+        let range = line.range();
+        match self.asked {
+            None => self.range = Some(RangeCheck::new(range)),
+            Some(asked) if asked.is_within(&range) => {}
+            Some(_) => return Err("the export is of another time range than you ask about".into()),
+        }
+        let before =
+            line.frontier().ok_or("the hashes before the first leaf are not those of so many leaves")?;
+        self.trees.begin(line.log_epoch, before);
+        self.part = Some((range, line.log_epoch));
         Ok(())
     }
 
@@ -303,7 +363,11 @@ impl Verifier {
             return Err(fault(sequence, "the event is older than the one before it in its chain"));
         }
         *last = timestamp;
-        self.trees.event(&line.leaf.0).map_err(|why| fault(sequence, &why.why))
+        self.trees.event(&line.leaf.0).map_err(|why| fault(sequence, &why.why))?;
+        if let (Some(range), Some(id)) = (&mut self.range, id) {
+            range.event(id, Timestamp(timestamp), self.trees.end());
+        }
+        Ok(())
     }
 
     fn trailer(&mut self, trailer: &Trailer, text: &[u8], keys: &[PublicKey]) -> Result<(), Fault> {
@@ -344,6 +408,8 @@ impl Verifier {
                 trusted: !(trust.keys.is_empty() && trust.log_keys.is_empty()),
                 sealed: self.sealed,
                 sealed_trusted: !trust.log_keys.is_empty(),
+                part: self.part.map(|(range, _)| range),
+                range: self.range.map(RangeCheck::finish),
                 ends: self.chains,
             }),
         }

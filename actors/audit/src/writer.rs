@@ -99,7 +99,8 @@ impl Writer {
                 Ok(appended) => {
                     self.queue.put_back(units.drain(appended.ran..));
                     self.apply(&appended, units.len(), taken_out.len());
-                    units.iter().chain(&taken_out).for_each(|unit| unit.settle());
+                    units.iter().zip(appended.receipts).for_each(|(unit, receipt)| unit.settle(receipt));
+                    taken_out.iter().for_each(|unit| unit.settle(None));
                     return;
                 }
                 Err(Failure::Unit(index)) => {
@@ -130,7 +131,7 @@ impl Writer {
         }
         // Each failed with its own reason and nothing is left to commit with.
         self.metrics().failed_units.inc_by(taken_out.len() as u64);
-        taken_out.iter().for_each(|unit| unit.settle());
+        taken_out.iter().for_each(|unit| unit.settle(None));
     }
 
     async fn attempt(&self, units: &Units) -> Result<Appended, Failure> {

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use aesp_audit::Receipt;
 use aesp_proto::{
     Error, ErrorCode, EventId,
     v1::{FunctionResult, Outcome, StreamChunk},
@@ -26,6 +27,8 @@ pub(crate) struct Reply {
     pub(crate) result: FunctionResult,
     pub(crate) event: EventId,
     pub(crate) replayed: bool,
+    /// For the record of the answer; of a replay, for that of the replay.
+    pub(crate) receipt: Option<Receipt>,
     /// The last part of a stream, which waited for the record.
     pub(crate) last: Option<StreamChunk>,
     /// What the answer was permitted by, for what is read later.

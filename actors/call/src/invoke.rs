@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use aesp_audit::Refused;
+use aesp_audit::{Receipt, Refused};
 use aesp_proto::{
     DispatchId, Error, ErrorCode,
     v1::{EventType, InvokeRequest, InvokeResponse, Outcome},
@@ -31,6 +31,7 @@ impl Calls {
             result: Some(reply.result),
             event_id: reply.event.to_string(),
             replayed: reply.replayed,
+            receipt: reply.receipt.as_ref().map(Receipt::to_wire),
         })
     }
 
@@ -139,7 +140,7 @@ impl Calls {
     /// Answers, if the right still holds at this moment.
     ///
     /// INVARIANT R1: the last hop decides again when rights have changed since the permit.
-    async fn answer(&self, mut permitted: Box<Permitted>, reply: Reply) -> Result<Reply, Error> {
+    async fn answer(&self, mut permitted: Box<Permitted>, mut reply: Reply) -> Result<Reply, Error> {
         let (mut recorded, mut due) = (permitted.permit.decision(), reply.replayed);
         loop {
             if let Err(error) = permitted.recheck(self).await {
@@ -154,7 +155,10 @@ impl Calls {
                 return Ok(Reply { right: Some(right), ..reply });
             }
             let event = self.event(&permitted, EventType::DataAccess, "tool.answer", Outcome::Success);
-            Box::pin(self.recorder().append(vec![event])).await?;
+            let receipt = Box::pin(self.recorder().append_with_receipt(event)).await?;
+            if reply.replayed {
+                reply.receipt = Some(receipt);
+            }
             // Rights may have changed while this was written.
             (due, recorded) = (false, permitted.permit.decision());
         }

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use aesp_audit::Receipt;
 use aesp_proto::{
     Error, Id, Timestamp, kind,
     v1::{
@@ -49,11 +50,12 @@ impl Calls {
         };
         let correlation_id = request.correlation_id.clone();
         match self.permit_local(caller, request).await {
-            Ok(()) => Ok(AuthorizeToolCallResponse {
+            Ok(receipt) => Ok(AuthorizeToolCallResponse {
                 status: AuthorizationStatus::Approved.into(),
                 invocation_id: invocation,
                 correlation_id,
                 authorization_ttl_ms: u32::try_from(AUTHORIZATION_TTL.as_millis()).unwrap_or(u32::MAX),
+                receipt: receipt.as_ref().map(Receipt::to_wire),
                 ..AuthorizeToolCallResponse::default()
             }),
             Err(error) if crate::ending::is_denial(error.code()) => Ok(AuthorizeToolCallResponse {
@@ -69,7 +71,7 @@ impl Calls {
         }
     }
 
-    async fn permit_local(&self, caller: Caller, request: CallRequest) -> Result<(), Error> {
+    async fn permit_local(&self, caller: Caller, request: CallRequest) -> Result<Option<Receipt>, Error> {
         let admitted = match self.admit(caller.clone(), request.clone()).await {
             Ok(admitted) => admitted,
             Err(error) => return Err(self.refuse_unadmitted(&caller, Some(&request), error).await),
@@ -83,16 +85,18 @@ impl Calls {
         };
         match permitted.reserve(self).await {
             Ok(Reserved::Run(mut permitted, running)) => {
-                let mut intended = permitted.recheck(self).await.map(|_| ());
+                let mut intended = permitted.recheck(self).await.map(|_| None);
                 if intended.is_ok() {
                     intended = self.intend_local(&permitted, &running).await;
                 }
-                if intended.is_ok() {
+                if intended.is_ok()
                     // INVARIANT R1: rights may have changed while the intent was written.
-                    intended = permitted.recheck(self).await.map(|_| ());
+                    && let Err(error) = permitted.recheck(self).await
+                {
+                    intended = Err(error);
                 }
                 match intended {
-                    Ok(()) => Ok(()),
+                    Ok(receipt) => Ok(receipt),
                     Err(error) => Err(self.refuse(&permitted.validated.admitted, error).await),
                 }
             }
@@ -107,7 +111,7 @@ impl Calls {
         &self,
         permitted: &Permitted,
         running: &aesp_session::Running,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Receipt>, Error> {
         let until = self.access().clock.now().plus(AUTHORIZATION_TTL);
         let row =
             OutcomeRow { state: OutcomeState::Intended, permitted_until: Some(until), ..permitted.row(self) };
@@ -150,8 +154,8 @@ impl Calls {
                 event.outcome = EventOutcome::Denied;
                 event.details.reason = reason.into();
                 let event_id = event.id.to_string();
-                self.recorder().append(vec![event]).await?;
-                return Ok(LogToolResultResponse { status: LogStatus::Rejected.into(), event_id });
+                let receipt = Some(self.recorder().append_with_receipt(event).await?.to_wire());
+                return Ok(LogToolResultResponse { status: LogStatus::Rejected.into(), event_id, receipt });
             }
         };
         event.details.resource = format!("tool:{}@{}", row.tool, row.version);
@@ -162,16 +166,18 @@ impl Calls {
         let event_id = event.id.to_string();
         let payload = Payload::of(Bytes::from(result.encode_to_vec()));
         let outcome = Outcome { settled, payload, event: Some(event.id) };
-        self.recorder()
-            .record_for(tenant, move |tx| {
+        let recorded = self
+            .recorder()
+            .record_with_receipt(tenant, move |tx| {
                 let (name, outcome, event) = (invocation.as_str().to_owned(), outcome.clone(), event.clone());
                 Box::pin(async move {
                     aesp_session::resolve(tx, fence, (tenant, session), &name, outcome, now).await?;
                     Ok::<_, Error>(((), vec![event]))
                 })
             })
-            .await?;
-        Ok(LogToolResultResponse { status: LogStatus::Logged.into(), event_id })
+            .await;
+        let receipt = recorded?.1.as_ref().map(Receipt::to_wire);
+        Ok(LogToolResultResponse { status: LogStatus::Logged.into(), event_id, receipt })
     }
 }
 

@@ -1,3 +1,4 @@
+use aesp_audit::Receipt;
 use aesp_proto::{
     Error, ErrorCode, EventId, SessionId, TenantId,
     v1::{
@@ -61,9 +62,9 @@ impl Calls {
         event.details.reason = format!("{}: {justification}", status.as_str_name());
         let outcome = Outcome { settled, payload: told_by_operator(settled), event: Some(event.id) };
         let invocation = invocation.to_owned();
-        let row = self
+        let (row, receipt) = self
             .recorder()
-            .record_for(tenant, move |tx| {
+            .record_with_receipt(tenant, move |tx| {
                 let (invocation, outcome, event) = (invocation.clone(), outcome.clone(), event.clone());
                 Box::pin(async move {
                     let at = (tenant, session);
@@ -72,7 +73,8 @@ impl Calls {
                 })
             })
             .await?;
-        Ok(describe(session, &row))
+        let receipt = receipt.as_ref().map(Receipt::to_wire);
+        Ok(Invocation { receipt, ..describe(session, &row) })
     }
 }
 
@@ -110,6 +112,7 @@ fn describe(session: SessionId, row: &OutcomeRow) -> Invocation {
         tool: row.tool.clone(),
         version: row.version.clone(),
         recorded_at_ms: row.written_at.0,
+        receipt: None,
     }
 }
 

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use aesp_audit::Event;
+use aesp_audit::{Event, Receipt};
 use aesp_cluster::Fence;
 use aesp_proto::{
     DispatchId, Error, ErrorCode, EventId, SessionId, TenantId,
@@ -43,8 +43,10 @@ impl Running<'_> {
             Ending::Answered(result) => {
                 let settled = if result.error.is_none() { Settled::Succeeded } else { Settled::Failed };
                 let row = answer_row(calls, permitted, dispatch, id, settled, &result);
-                calls.write(fence, admitted.caller.tenant(), session, row, vec![event], intended).await?;
-                Ok(Reply { result, event: id, replayed: false, last: streamed.take_last(), right: None })
+                let receipt =
+                    calls.write(fence, admitted.caller.tenant(), session, row, vec![event], intended).await?;
+                let last = streamed.take_last();
+                Ok(Reply { result, event: id, replayed: false, receipt, last, right: None })
             }
             Ending::Failed(error) => {
                 let row = answer_row(calls, permitted, dispatch, id, Settled::Failed, &host_failure(&error));
@@ -156,13 +158,14 @@ pub(crate) fn replay(outcome: &Outcome) -> Result<Reply, Error> {
         }
         _ => {
             let event = outcome.event.unwrap_or(crate::outcomes::NO_EVENT);
-            Ok(Reply { result, event, replayed: true, last: None, right: None })
+            Ok(Reply { result, event, replayed: true, receipt: None, last: None, right: None })
         }
     }
 }
 
 impl Calls {
-    /// Writes a call's row with its events, under the session's fence. What its intent named is nobody's any more.
+    /// Writes a call's row with its events, under the session's fence. What its intent named is nobody's any more. Returns the receipt
+    /// of the last event.
     pub(crate) async fn write(
         &self,
         fence: Fence,
@@ -171,10 +174,11 @@ impl Calls {
         row: OutcomeRow,
         events: Vec<Event>,
         intended: Option<DispatchId>,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Receipt>, Error> {
         let row = Arc::new(row);
-        self.recorder()
-            .record_for(tenant, move |tx| {
+        let recorded = self
+            .recorder()
+            .record_with_receipt(tenant, move |tx| {
                 let (row, events) = (Arc::clone(&row), events.clone());
                 Box::pin(async move {
                     aesp_session::write_outcome(tx, fence, tenant, session, &row).await?;
@@ -184,7 +188,8 @@ impl Calls {
                     Ok::<_, Error>(((), events))
                 })
             })
-            .await
+            .await;
+        Ok(recorded?.1)
     }
 
     /// Starts the record of a call.

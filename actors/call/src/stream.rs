@@ -1,5 +1,6 @@
 use std::pin::Pin;
 
+use aesp_audit::Receipt;
 use aesp_proto::{
     Error,
     v1::{InvokeRequest, InvokeStreamResponse, StreamChunk},
@@ -102,6 +103,7 @@ impl<F: Future<Output = Ended>> Flow<F> {
                     correlation_id,
                     is_final: true,
                     event_id: reply.event.to_string(),
+                    receipt: reply.receipt.as_ref().map(Receipt::to_wire),
                     result: Some(reply.result),
                     ..InvokeStreamResponse::default()
                 }))

@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod edge;
+mod frontier;
 mod hash;
 mod note;
 pub mod proof;
@@ -14,6 +15,7 @@ mod tree;
 
 pub use checkpoint::Checkpoint;
 pub use edge::Edge;
+pub use frontier::Frontier;
 pub use hash::{Hash, empty_root, hash_of, leaf_hash, node_hash, sha256};
 pub use note::{Error as NoteError, Verifier};
 pub use tile::{Coordinates, InvalidPath, Resource, TILE_WIDTH, Tile, Tiles};

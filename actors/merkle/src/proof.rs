@@ -68,6 +68,12 @@ impl Needs {
         Self((size > 0).then_some(0..size).into_iter().collect())
     }
 
+    /// Returns what a [`Frontier`](crate::Frontier) of `size` leaves needs.
+    #[must_use]
+    pub fn frontier(size: u64) -> Self {
+        Self(perfect(&(0..size)).map(|(height, index)| index << height..(index + 1) << height).collect())
+    }
+
     /// Returns the tiles that are to be read.
     #[must_use]
     pub fn tiles(&self) -> BTreeSet<Coordinates> {

@@ -12,6 +12,7 @@ mod log;
 mod metrics;
 mod rows;
 mod sealer;
+mod section;
 
 pub use error::Error;
 pub use key::LogKeys;

@@ -70,7 +70,7 @@ pub struct Consistency {
 }
 
 /// A log as its last checkpoint says, whose signature was checked.
-struct Sealed {
+pub(crate) struct Sealed {
     log_epoch: u32,
     note: String,
     head: Checkpoint,
@@ -81,6 +81,14 @@ impl Log {
     #[must_use]
     pub fn new(store: Store, tenant: TenantId) -> Self {
         Self { store, tenant }
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn tenant(&self) -> TenantId {
+        self.tenant
     }
 
     /// Returns the newest signed checkpoint.
@@ -128,7 +136,7 @@ async fn newest(tx: &Transaction, tenant: TenantId) -> Result<Sealed, Error> {
     sealed(tx, log_epoch, state).await
 }
 
-async fn sealed(tx: &Transaction, log_epoch: u32, state: State) -> Result<Sealed, Error> {
+pub(crate) async fn sealed(tx: &Transaction, log_epoch: u32, state: State) -> Result<Sealed, Error> {
     let note = state.checkpoint;
     let keys = LogKeys::all(tx).await?;
     let head = keys.iter().find_map(|key| Checkpoint::open(&note, key.public.0).ok());
@@ -152,7 +160,12 @@ impl Sealed {
         (size == self.head.size).then_some(self.note)
     }
 
-    async fn tiles(&self, tx: &Transaction, tenant: TenantId, needs: &[&Needs]) -> Result<Tiles, Error> {
+    pub(crate) async fn tiles(
+        &self,
+        tx: &Transaction,
+        tenant: TenantId,
+        needs: &[&Needs],
+    ) -> Result<Tiles, Error> {
         let places: BTreeSet<Coordinates> = needs.iter().flat_map(|needs| needs.tiles()).collect();
         let mut tiles = Vec::new();
         for at in places {

@@ -7,11 +7,13 @@ mod stats;
 
 use clap::Subcommand;
 
+pub(super) use self::filter::Times;
 use super::{
     audit_sink::AuditSink,
     context::Context,
     failure::Failure,
     proof::{self, Consistency, LogKey, Prove, Trusted},
+    receipt::VerifyReceipt,
     verify::Verify,
 };
 
@@ -26,6 +28,8 @@ pub(crate) enum Audit {
     Export(Box<export::Export>),
     /// Check an export offline: name the first event that was changed, removed, inserted or moved.
     Verify(Verify),
+    /// Check receipts: that the Host acknowledged their events, and that the log still has them.
+    VerifyReceipt(VerifyReceipt),
     /// The index by which events are found.
     #[command(subcommand)]
     Index(index::Index),
@@ -58,6 +62,7 @@ impl Audit {
                 Some(manifest) => manifest::verify(ctx, verify.file(), manifest, verify.keys()),
                 None => verify.run(ctx),
             },
+            Self::VerifyReceipt(verify) => verify.run(ctx).await,
             Self::Index(index) => index.run(ctx).await,
             Self::Checkpoint { trusted } => proof::checkpoint(ctx, &trusted).await,
             Self::Prove(prove) => prove.run(ctx).await,

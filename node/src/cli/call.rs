@@ -1,11 +1,14 @@
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use aesp_proto::v1;
 use aesp_sdk::{CallResult, StreamPart};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{context::Context, failure::Failure};
+use super::{context::Context, failure::Failure, receipt};
 
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -38,6 +41,9 @@ struct Make {
     /// Show the parts as they come.
     #[arg(long)]
     stream: bool,
+    /// Add the signed receipt of the answer to this file, for: aesp audit verify-receipt.
+    #[arg(long, value_name = "FILE")]
+    receipt: Option<PathBuf>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -107,21 +113,21 @@ impl Make {
             call = call.timeout(Duration::from_millis(limit));
         }
         if !self.stream {
-            return show(ctx, call.send().await?);
+            return show(ctx, call.send().await?, self.receipt.as_deref());
         }
         let mut parts = call.stream().await?;
         while let Some(part) = parts.next().await? {
             match part {
                 StreamPart::Chunk(chunk) => ctx.console.value(&json!({ "chunk": chunk }))?,
-                StreamPart::End(result) => return show(ctx, result),
+                StreamPart::End(result) => return show(ctx, result, self.receipt.as_deref()),
             }
         }
         Ok(())
     }
 }
 
-fn show(ctx: &Context, result: CallResult) -> Result<(), Failure> {
-    let CallResult { invocation_id, correlation_id, event_id, replayed, outcome } = result;
+fn show(ctx: &Context, result: CallResult, keep: Option<&Path>) -> Result<(), Failure> {
+    let CallResult { invocation_id, correlation_id, event_id, replayed, outcome, receipt: signed } = result;
     let (status, content) = match &outcome {
         Ok(content) => ("SUCCESS", content.clone()),
         Err(failure) => ("ERROR", json!({ "type": failure.kind(), "message": failure.message() })),
@@ -134,6 +140,14 @@ fn show(ctx: &Context, result: CallResult) -> Result<(), Failure> {
         "status": status,
         "result": content,
     }))?;
+    // The answer is shown even if its receipt can't be kept.
+    match (keep, &signed) {
+        (Some(file), Some(signed)) => receipt::keep(file, signed)?,
+        (Some(_), None) => {
+            return Err(Failure::local("the Host gave no receipt", "it runs a release without receipts"));
+        }
+        (None, _) => {}
+    }
     match outcome {
         Ok(_) => Ok(()),
         Err(failure) => {

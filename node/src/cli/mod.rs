@@ -26,6 +26,7 @@ mod policy;
 mod profile;
 mod progress;
 mod proof;
+mod receipt;
 mod render;
 mod restore;
 mod role;

@@ -1,5 +1,6 @@
 use std::{pin::Pin, time::Duration};
 
+use aesp_audit::Receipt;
 use aesp_call::{Granted, session_id};
 use aesp_policy::Resource;
 use aesp_proto::{
@@ -80,10 +81,11 @@ impl Agent {
     }
 
     /// Records that something was read, and lets it out if it may be still. Called when the answer is ready.
-    async fn read(&self, granted: &Granted, resource: String) -> Result<(), Error> {
+    async fn read(&self, granted: &Granted, resource: String) -> Result<Receipt, Error> {
         let event = granted.event(EventType::DataAccess, Outcome::Success, resource);
-        self.0.recorder.append(vec![event]).await?;
-        self.0.access.still(granted).await
+        let receipt = self.0.recorder.append_with_receipt(event).await?;
+        self.0.access.still(granted).await?;
+        Ok(receipt)
     }
 }
 
@@ -225,8 +227,8 @@ impl agent_service_server::AgentService for Agent {
         let entry = enter(request)?;
         let (granted, info) = self.session(&entry, &entry.message.session_id).await?;
         let outcome = self.0.calls.outcome(info.tenant, info.id, &entry.message.invocation_id).await;
-        self.read(&granted, format!("session:{}", info.id)).await?;
-        Ok(Response::new(outcome?))
+        let receipt = self.read(&granted, format!("session:{}", info.id)).await?;
+        Ok(Response::new(Invocation { receipt: Some(receipt.to_wire()), ..outcome? }))
     }
 
     async fn resolve_invocation(

@@ -69,8 +69,8 @@ impl enterprise_audit_service_server::EnterpriseAuditService for Audit {
         event.details.fields.push(("reported_action".into(), told.action));
         event.details.fields.push(("reported_principal".into(), told.principal_id));
         let event_id = event.id.to_string();
-        self.0.recorder.append(vec![event]).await.map_err(Error::from)?;
-        Ok(Response::new(LogEventResponse { event_id }))
+        let receipt = self.0.recorder.append_with_receipt(event).await.map_err(Error::from)?;
+        Ok(Response::new(LogEventResponse { event_id, receipt: Some(receipt.to_wire()) }))
     }
 
     async fn query_events(
@@ -167,6 +167,10 @@ impl enterprise_audit_service_server::EnterpriseAuditService for Audit {
         if let Some(seals) = seals {
             export = export.with_seals(&seals).map_err(Error::from)?;
         }
+        if let Some(range) = export::range(&entry.message)? {
+            let section = self.log(granted.tenant()).section(range).await.map_err(Error::from)?;
+            export = export.of_section(section);
+        }
         // INVARIANT R1: an export ends with the right to it.
         let access = self.0.access.clone();
         let lines = export.into_stream().then(move |part| {
@@ -222,7 +226,7 @@ impl enterprise_audit_service_server::EnterpriseAuditService for Audit {
         let entry = enter(request)?;
         let granted = self.0.grant(&entry, &entry.message.tenant_id).await?;
         let keys = proofs::read(&self.0, &granted, "audit log keys", proofs::keys(&self.0).await).await?;
-        Ok(Response::new(GetLogKeysResponse { keys }))
+        Ok(Response::new(keys))
     }
 
     async fn rotate_log_key(

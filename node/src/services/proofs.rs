@@ -1,12 +1,13 @@
 //! Proofs of the audit log, as requests ask for them.
 
+use aesp_audit::PublicKey;
 use aesp_call::Granted;
 use aesp_merkle::Checkpoint;
 use aesp_proto::{
     Error,
     v1::{
-        ConsistencyProof, EventType, GetConsistencyProofRequest, GetInclusionProofRequest, InclusionProof,
-        LogCheckpoint, LogKey as LogKeyWire, Outcome,
+        BatchKey, ConsistencyProof, EventType, GetConsistencyProofRequest, GetInclusionProofRequest,
+        GetLogKeysResponse, InclusionProof, LogCheckpoint, LogKey as LogKeyWire, Outcome,
     },
 };
 use aesp_transparency::{Entry, Log, LogKeys};
@@ -56,15 +57,21 @@ pub(super) async fn consistency(
     })
 }
 
-/// Returns the keys that sign checkpoints.
-pub(super) async fn keys(context: &Context) -> Result<Vec<LogKeyWire>, Error> {
+/// Returns the keys that sign checkpoints, and those that sign batches with their certificates.
+pub(super) async fn keys(context: &Context) -> Result<GetLogKeysResponse, Error> {
     let read = context.store.run(|tx| {
         Box::pin(async move {
-            Ok::<_, aesp_transparency::Error>((LogKeys::all(tx).await?, LogKeys::since(tx).await?))
+            Ok::<_, aesp_transparency::Error>((LogKeys::seals(tx).await?, LogKeys::since(tx).await?))
         })
     });
-    let (keys, since) = read.await?;
-    Ok(keys.into_iter().zip(since).map(|(key, since)| key_on_the_wire(key, since)).collect())
+    let (seals, since) = read.await?;
+    let Some(seals) = seals else { return Ok(GetLogKeysResponse::default()) };
+    let certified =
+        |(key, certificate): (PublicKey, Vec<u8>)| BatchKey { public_key: key.0.to_vec(), certificate };
+    Ok(GetLogKeysResponse {
+        keys: seals.log_keys.into_iter().zip(since).map(|(key, since)| key_on_the_wire(key, since)).collect(),
+        batch_keys: seals.certificates.into_iter().map(certified).collect(),
+    })
 }
 
 pub(super) fn key_on_the_wire(key: aesp_audit::LogKey, since: aesp_proto::Timestamp) -> LogKeyWire {

@@ -1,5 +1,6 @@
 use std::{future::IntoFuture, time::Duration};
 
+use aesp_audit_receipt::Receipt;
 use aesp_proto::{
     DispatchId, Error, ErrorCode,
     v1::{FunctionCall, FunctionResult, InvokeRequest, ResultStatus},
@@ -34,6 +35,9 @@ pub struct CallResult {
     pub event_id: String,
     /// Whether the outcome was recorded by an earlier attempt.
     pub replayed: bool,
+    /// What the Host signed when it recorded this answer: kept, it shows later that the log acknowledged it. Of a replay it is for the
+    /// record that the replay made.
+    pub receipt: Option<Receipt>,
     /// The tool's result, or how it failed.
     pub outcome: Result<Value, ToolFailure>,
 }
@@ -125,6 +129,7 @@ impl CallBuilder {
             correlation_id: answer.correlation_id,
             event_id: answer.event_id,
             replayed: answer.replayed,
+            receipt: answer.receipt.map(Receipt::from),
             outcome: outcome(answer.result.unwrap_or_default())?,
         })
     }

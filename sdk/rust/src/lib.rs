@@ -51,6 +51,7 @@ mod stream;
 mod tls;
 mod transport;
 
+pub use aesp_audit_receipt::{Acknowledged, Error as ReceiptError, PublicKey, Receipt};
 pub use aesp_proto::{Entropy, Error, ErrorCode, v1};
 pub use call::{CallBuilder, CallResult};
 pub use channel::Channel;

@@ -1,3 +1,4 @@
+use aesp_audit_receipt::Receipt;
 use aesp_proto::{Error, ErrorCode, v1::InvokeStreamResponse};
 use serde_json::Value;
 use tonic::Streaming;
@@ -56,6 +57,7 @@ impl CallStream {
             correlation_id: part.correlation_id,
             event_id: part.event_id,
             replayed: false,
+            receipt: part.receipt.map(Receipt::from),
             outcome: outcome(part.result.unwrap_or_default())?,
         })))
     }

@@ -28,6 +28,7 @@ mod nested;
 mod operations;
 mod owner;
 mod raw_runtime;
+mod receipts;
 mod repeats;
 mod revocation;
 mod runtimes;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use aesp_audit::{Origin, Trust, open_origins, verify_with};
+use aesp_audit::{Against, Origin, Report, Trust, open_origins, verify_with};
 use aesp_follow::{Advance, Follower};
 use aesp_merkle::{Coordinates, Tree, leaf_hash, proof::is_consistent, root_of_path};
 use aesp_proto::{EventId, v1::AuditLeaf};
@@ -70,6 +70,10 @@ async fn every_event_is_proven(world: &World) {
     let sealed = report.sealed.values().next().unwrap();
     assert_eq!((sealed.size, sealed.root, report.unsealed()), (size, head.root, 0));
     assert!(report.trusted && report.sealed_trusted && sealed.checkpoints > 10);
+}
+
+fn since(earlier: &Report) -> Against<'_> {
+    Against { earlier: Some(earlier), ..Against::default() }
 }
 
 #[tokio::test]
@@ -172,11 +176,11 @@ async fn a_key_that_follows_another_is_trusted_through_the_first() {
     let export = world.export(tenant).await;
     for key in [&keys[0], &keys[2], &keys[3]] {
         let trust = Trust { keys: Vec::new(), log_keys: vec![key.public] };
-        let report = verify_with(export.as_slice(), &trust, None).unwrap();
+        let report = verify_with(export.as_slice(), &trust, Against::default()).unwrap();
         assert_eq!((report.sealed[&1].checkpoints, report.unsealed()), (3, 0));
     }
     let stranger = Trust { keys: Vec::new(), log_keys: vec![aesp_audit::PublicKey([7; 32])] };
-    let broken = verify_with(export.as_slice(), &stranger, None).unwrap_err();
+    let broken = verify_with(export.as_slice(), &stranger, Against::default()).unwrap_err();
     assert!(broken.why.contains("no log key in the header is a trusted one"), "{broken}");
 }
 
@@ -193,9 +197,9 @@ async fn two_exports_of_one_log_fit_together_and_of_a_changed_one_do_not() {
     world.seal(&sealer, tenant, fence).await;
     let late = world.export(tenant).await;
     let trust = world.trust().await;
-    let report = verify_with(late.as_slice(), &trust, Some(&early)).unwrap();
+    let report = verify_with(late.as_slice(), &trust, since(&early)).unwrap();
     assert_eq!(report.events, 60);
-    let broken = verify_with(world.export(tenant).await.as_slice(), &trust, Some(&report)).map(|_| ());
+    let broken = verify_with(world.export(tenant).await.as_slice(), &trust, since(&report)).map(|_| ());
     assert_eq!(broken, Ok(()), "the same log again");
 
     // Another history with the same tenant and keys: the chains of the first export are gone.
@@ -207,7 +211,7 @@ async fn two_exports_of_one_log_fit_together_and_of_a_changed_one_do_not() {
     other.record(tenant, 70).await;
     other.seal(&sealer, tenant, fence).await;
     let forged = other.export(tenant).await;
-    let broken = verify_with(forged.as_slice(), &other.trust().await, Some(&early)).unwrap_err();
+    let broken = verify_with(forged.as_slice(), &other.trust().await, since(&early)).unwrap_err();
     assert!(broken.why.contains("other export"), "{broken}");
 }
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use aesp_audit::{
-    Event, Export, LogKey, PublicKey, Recorder, Report, Trust, checkpoints, events, verify_with,
+    Against, Event, Export, LogKey, PublicKey, Recorder, Report, TimeRange, Trust, checkpoints, events,
+    verify_with,
 };
 use aesp_cluster::{Fence, Ownership};
 use aesp_follow::{Advance, Follower};
@@ -119,9 +120,17 @@ impl World {
     }
 
     pub(crate) async fn export(&self, tenant: TenantId) -> Vec<u8> {
+        self.export_of(tenant, None).await
+    }
+
+    /// Exports a time range, or the whole log.
+    pub(crate) async fn export_of(&self, tenant: TenantId, range: Option<TimeRange>) -> Vec<u8> {
         let seals = self.store.run(|tx| Box::pin(LogKeys::seals(tx))).await.unwrap().unwrap();
         let export = Export::open(&self.store, self.clock.as_ref(), tenant).await.unwrap();
         let (mut export, mut out) = (export.with_seals(&seals).unwrap(), Vec::new());
+        if let Some(range) = range {
+            export = export.of_section(self.log(tenant).section(range).await.unwrap());
+        }
         while let Some(part) = export.next().await.unwrap() {
             out.extend_from_slice(&part);
         }
@@ -135,7 +144,7 @@ impl World {
     }
 
     pub(crate) async fn verify(&self, export: &[u8]) -> Result<Report, String> {
-        verify_with(export, &self.trust().await, None).map_err(|broken| broken.to_string())
+        verify_with(export, &self.trust().await, Against::default()).map_err(|broken| broken.to_string())
     }
 
     /// Returns the raw rows of a kind.

@@ -19,7 +19,8 @@ pub(crate) struct Export {
     /// `-` for standard output.
     #[arg(long = "file", short = 'f', value_name = "FILE")]
     file: PathBuf,
-    /// Only json-lines has proofs, and is always the whole log; the others have a signed manifest.
+    /// Only json-lines has proofs: of the whole log, or with --start and --end that it is all of a time range. The others have a signed
+    /// manifest.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
     #[command(flatten)]
@@ -106,7 +107,7 @@ async fn to_stdout(
     Ok(out.flush()?)
 }
 
-/// Writes the whole log or nothing: a part of it would verify as a truncated one.
+/// Writes all that was asked for or nothing: the beginning of it would verify as a truncated one.
 async fn with_proofs(ctx: &Context, request: v1::ExportAuditLogsRequest, path: &Path) -> Result<(), Failure> {
     let mut parts = ctx.client()?.audit().export_audit_logs(request).await?.into_inner();
     let draft = path.with_extension("part");

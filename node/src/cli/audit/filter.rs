@@ -1,6 +1,9 @@
-use aesp_proto::v1;
+use aesp_audit::TimeRange;
+use aesp_proto::{Timestamp, v1};
 use clap::{Args, ValueEnum};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::cli::failure::Failure;
 
 /// Which events are wanted. Each flag may be repeated: then one of its values must fit; all flags must.
 #[derive(Args, Debug)]
@@ -78,6 +81,21 @@ fn moment(text: &str) -> Result<i64, String> {
     let at = OffsetDateTime::parse(text, &Rfc3339)
         .map_err(|_| "neither RFC 3339, like 2026-11-27T05:30:00Z, nor milliseconds since 1970")?;
     i64::try_from(at.unix_timestamp_nanos() / 1_000_000).map_err(|_| "too far away".into())
+}
+
+impl Times {
+    /// Returns the range; nothing if neither end was given.
+    pub(in crate::cli) fn range(&self) -> Result<Option<TimeRange>, Failure> {
+        if self.start.is_none() && self.end.is_none() {
+            return Ok(None);
+        }
+        let range =
+            TimeRange { start: Timestamp(self.start.unwrap_or_default()), end: self.end.map(Timestamp) };
+        if range.end.is_some_and(|end| end <= range.start) {
+            return Err(Failure::usage("the range ends before it begins", "give an --end behind --start"));
+        }
+        Ok(Some(range))
+    }
 }
 
 impl From<Filter> for v1::AuditFilter {

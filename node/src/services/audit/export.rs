@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use aesp_audit::{Asked, ManifestSigner, Part, Query};
+use aesp_audit::{Asked, ManifestSigner, Part, Query, TimeRange};
 use aesp_audit_formats::Format;
 use aesp_call::Granted;
 use aesp_proto::{
-    Error,
+    Error, Timestamp,
     v1::{AuditFormat, ExportAuditLogsRequest, ExportAuditLogsResponse},
 };
 use data_encoding::{BASE64, HEXLOWER};
@@ -32,12 +32,22 @@ pub(super) fn format(asked: &ExportAuditLogsRequest) -> Result<Option<Format>, E
         Ok(AuditFormat::Cef) => Some(Format::Cef),
         Ok(AuditFormat::Syslog) => Some(Format::Syslog),
     };
-    let part = asked.start_ms != 0 || asked.end_ms != 0 || asked.filter.is_some() || !asked.cursor.is_empty();
-    if format.is_none() && part {
-        let text = "JSON Lines prove the whole log: a range, a filter and a cursor are for the other formats";
+    if format.is_none() && (asked.filter.is_some() || !asked.cursor.is_empty()) {
+        let text =
+            "JSON Lines prove that they are all events: a filter and a cursor are for the other formats";
         return Err(Error::invalid(text));
     }
     Ok(format)
+}
+
+/// Returns the time range that is asked for; nothing for the whole log.
+pub(super) fn range(asked: &ExportAuditLogsRequest) -> Result<Option<TimeRange>, Error> {
+    if asked.start_ms < 0 || asked.end_ms < 0 || (asked.end_ms != 0 && asked.end_ms <= asked.start_ms) {
+        return Err(Error::invalid("end_ms must be behind start_ms, and neither below 0"));
+    }
+    let end = (asked.end_ms != 0).then_some(Timestamp(asked.end_ms));
+    let range = TimeRange { start: Timestamp(asked.start_ms), end };
+    Ok((asked.start_ms != 0 || asked.end_ms != 0).then_some(range))
 }
 
 /// How far an export is.
@@ -187,7 +197,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn proofs_are_of_the_whole_log_only() {
+    fn proofs_are_of_a_time_range_that_is_one() {
+        let asked = |start_ms, end_ms| ExportAuditLogsRequest { start_ms, end_ms, ..Default::default() };
+        assert_eq!(range(&asked(0, 0)).unwrap(), None);
+        let from = TimeRange { start: Timestamp(5), end: None };
+        assert_eq!(range(&asked(5, 0)).unwrap(), Some(from));
+        assert_eq!(range(&asked(5, 9)).unwrap(), Some(TimeRange { end: Some(Timestamp(9)), ..from }));
+        for (start_ms, end_ms) in [(5, 5), (9, 5), (-1, 0), (0, -1)] {
+            assert!(range(&asked(start_ms, end_ms)).is_err(), "{start_ms} {end_ms}");
+        }
+    }
+
+    #[test]
+    fn proofs_are_of_all_events_only() {
         let whole = ExportAuditLogsRequest::default();
         assert_eq!(format(&whole).unwrap(), None);
         let filtered = ExportAuditLogsRequest { filter: Some(AuditFilter::default()), ..whole.clone() };

@@ -100,6 +100,7 @@ impl AgentService for Agent {
             result: Some(result),
             event_id: "evt".to_owned(),
             replayed,
+            receipt: None,
         }))
     }
 
