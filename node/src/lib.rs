@@ -19,6 +19,7 @@ mod keys;
 mod listen;
 mod logs;
 mod metrics;
+mod notary;
 mod serve;
 mod services;
 mod shutdown;

@@ -1,4 +1,5 @@
 //! The sealed audit logs over HTTPS, laid out as C2SP tlog-tiles says, for callers with the right to prove:
+//! the platform log below `/audit/platform/`, for every caller who is known, or for everybody where the configuration says so;
 //! `/audit/<tenant>/checkpoint`, `/audit/<tenant>/tile/<level>/<index>[.p/<width>]`, `/audit/<tenant>/tile/entries/<index>[.p/<width>]`.
 
 use aesp_call::Granted;
@@ -25,15 +26,20 @@ const ACTION: &str = "audit.prove";
 const WHOLE: &str = "private, max-age=31536000, immutable";
 const CHANGES: &str = "no-store";
 
-/// Serves the logs of all tenants, each to those who may.
-pub(crate) fn router(context: Context, guard: Guard) -> Router {
-    Router::new().route("/audit/{tenant}/{*path}", get(serve)).with_state(Front { context, guard })
+/// Serves the logs of all tenants, each to those who may, and the platform log, to everybody if it is `public`.
+pub(crate) fn router(context: Context, guard: Guard, public: bool) -> Router {
+    Router::new()
+        .route("/audit/platform/{*path}", get(serve_platform))
+        .route("/audit/{tenant}/{*path}", get(serve))
+        .with_state(Front { context, guard, public })
 }
 
 #[derive(Clone)]
 struct Front {
     context: Context,
     guard: Guard,
+    /// Whether the platform log is everybody's.
+    public: bool,
 }
 
 /// What goes out.
@@ -58,7 +64,44 @@ async fn serve(
     }
 }
 
+async fn serve_platform(
+    State(front): State<Front>,
+    Path(path): Path<String>,
+    Extension(peer): Extension<PeerInfo>,
+    headers: HeaderMap,
+) -> Response {
+    match front.platform(&path, &peer, &headers).await {
+        Ok(part) => {
+            let headers = [(header::CONTENT_TYPE, part.content_type), (header::CACHE_CONTROL, part.cache)];
+            (headers, part.bytes).into_response()
+        }
+        Err(error) => refusal(&error),
+    }
+}
+
 impl Front {
+    /// The platform log has heads of logs with random names: nothing in it is anybody's, so that reading it is on no record.
+    async fn platform(&self, path: &str, peer: &PeerInfo, headers: &HeaderMap) -> Result<Part, Error> {
+        if !self.public {
+            self.guard.authenticate(headers, peer).await?;
+        }
+        let log = self.context.witnessing.log();
+        let part = if path == "checkpoint" {
+            let note = log.checkpoint().await.map_err(found)?;
+            Part { content_type: "text/plain; charset=utf-8", cache: CHANGES, bytes: note.into() }
+        } else {
+            let unknown =
+                |error: aesp_merkle::InvalidPath| Error::new(ErrorCode::NotFound, error.to_string());
+            let resource = Coordinates::parse(path).map_err(unknown)?;
+            let bytes = log.resource(resource).await.map_err(found)?;
+            let cache = if resource.width == TILE_WIDTH { WHOLE } else { CHANGES };
+            Part { content_type: "application/octet-stream", cache, bytes: bytes.into() }
+        };
+        // INVARIANT R1: a node that lost its place while it read hands nothing out.
+        self.guard.check_lease()?;
+        Ok(part)
+    }
+
     async fn answer(
         &self,
         tenant: &str,

@@ -15,6 +15,7 @@ use aesp_sinks::Sinks;
 use aesp_storage::{KeyProvider, LmdbOptions, MemoryOptions, Store};
 use aesp_supervision::Supervisor;
 use aesp_tenant::Tenants;
+use aesp_witness::Witnessing;
 use anyhow::Context as _;
 use tokio::{
     sync::Mutex,
@@ -186,6 +187,21 @@ pub(crate) async fn assemble(
     )
     .await?;
 
+    let witnessing = Witnessing::new(
+        config.audit.witness.clone(),
+        config.audit.witness_quorum as usize,
+        config.audit.anchor.clone(),
+        aesp_witness::Wiring {
+            store: store.clone(),
+            ownership: ownership.clone(),
+            recorder: recorder.clone(),
+            clock: Arc::clone(&clock),
+            entropy: entropy.clone(),
+            secrets: sinks::secrets(&config.keys)?,
+            metrics: aesp_witness::Metrics::register(&registry)?,
+        },
+    );
+
     let context = Context {
         index: Index::new(store.clone(), searches.clone()),
         followers: Followers::new(searches.followers),
@@ -204,6 +220,7 @@ pub(crate) async fn assemble(
         others: Others::default(),
         backups,
         sinks,
+        witnessing,
         door: Arc::new(Door::new(config, &registry, entropy.clone())?),
         duty: keys::Duty::new(config),
         entropy: entropy.clone(),
@@ -211,6 +228,7 @@ pub(crate) async fn assemble(
     };
     duties::start(&context, closing.clone());
     followers::start(&context, &registry, closing.clone()).await?;
+    context.witnessing.start(closing.clone());
     backup::start(&context, closing.clone());
     let watch = keys::Watch::start(context.store.clone(), key_metrics.clone(), closing.clone());
     context.duty.start(context.clone(), watch.clone(), key_metrics, closing.clone());
@@ -219,7 +237,7 @@ pub(crate) async fn assemble(
     let forward = Forward::new(context.clone(), counters.clone(), message_bytes);
     let routes = services::routes(&context, message_bytes);
     let guard = Guard::new(&context, forward.clone());
-    let tiles = tiles::router(context.clone(), guard.clone());
+    let tiles = tiles::router(context.clone(), guard.clone(), config.audit.public_platform_log);
     let guarded = routes.into_axum_router().layer(guard);
 
     let membership = match member {

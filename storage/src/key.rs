@@ -28,6 +28,7 @@
 // | RUNTIME_REGISTRATION | 0060 | Runtimes                                |
 // | AUDIT_EVENT …        | 0070 | the audit log                           |
 // | SEARCH_STATE …       | 0080 | the index of the audit log              |
+// | PLATFORM_LOG_NEWS …  | 0090 | the log of all logs' heads, its witnesses |
 // | AUDIT_SINK …         | 00A0 | where audit events are sent             |
 
 use aesp_proto::TenantId;
@@ -154,6 +155,22 @@ kinds! {
     SEARCH_COUNTS = 0x0083;
     /// Which events of a segment have which terms.
     SEARCH_TERMS = 0x0084;
+    /// A head of a tenant's log that is not in the platform log yet.
+    PLATFORM_LOG_NEWS = 0x0090;
+    /// A tile of the Merkle tree over the heads of all tenants' logs.
+    PLATFORM_LOG_TILE = 0x0091;
+    /// A leaf of the platform log.
+    PLATFORM_LOG_ENTRY = 0x0092;
+    /// How far the platform log is.
+    PLATFORM_LOG_STATE = 0x0093;
+    /// The leaf of the platform log that is the head of a log at a size.
+    PLATFORM_LOG_HEAD = 0x0094;
+    /// The checkpoints of the platform log with their cosignatures.
+    PLATFORM_LOG_COSIGNED = 0x0095;
+    /// What a witness of the platform log cosigned last, and what is held against it.
+    WITNESS = 0x0096;
+    /// The last checkpoint of the platform log that was anchored.
+    ANCHOR = 0x0097;
     /// A sink of audit events.
     AUDIT_SINK = 0x00A0;
     /// How a sink fares, as a node tells it.

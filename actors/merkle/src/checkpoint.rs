@@ -49,7 +49,9 @@ impl Checkpoint {
         Self::read(&note[..=end])
     }
 
-    fn read(text: &str) -> Option<Self> {
+    /// Reads the text that is signed, with its last line feed.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
         let mut lines = text.strip_suffix('\n')?.split('\n');
         let (origin, size, root) = (lines.next()?, lines.next()?, lines.next()?);
         // Lines that follow are extensions, which are ignored, but there is never an empty one.

@@ -11,12 +11,12 @@ use crate::sha256;
 
 /// The type of an Ed25519 key, before the key itself.
 const ED25519_TYPE: u8 = 1;
-const ID_BYTES: usize = 4;
-const SIGNATURE_BYTES: usize = 64;
+pub(crate) const ID_BYTES: usize = 4;
+pub(crate) const SIGNATURE_BYTES: usize = 64;
 /// What a line of a signature begins with: an em dash and a space.
-const MARK: &str = "\u{2014} ";
+pub(crate) const MARK: &str = "\u{2014} ";
 /// Lines of signatures that are read.
-const SIGNATURES: usize = 100;
+pub(crate) const SIGNATURES: usize = 100;
 
 /// Why a note is not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,19 +55,25 @@ impl Verifier {
     /// [`Error::Name`].
     pub fn new(name: impl Into<String>, public: [u8; 32]) -> Result<Self, Error> {
         let name = name.into();
-        if name.is_empty() || name.contains(|c: char| c == '+' || c.is_whitespace() || c.is_control()) {
-            return Err(Error::Name);
-        }
-        Ok(Self { name, public })
+        if is_name(&name) { Ok(Self { name, public }) } else { Err(Error::Name) }
     }
 
     /// Returns the four bytes that stand for name and key before each signature.
     #[must_use]
     pub fn id(&self) -> [u8; ID_BYTES] {
-        let hash = sha256(&[self.name.as_bytes(), &[b'\n', ED25519_TYPE], &self.public]);
-        let mut id = [0; ID_BYTES];
-        id.copy_from_slice(&hash[..ID_BYTES]);
-        id
+        key_id(&self.name, ED25519_TYPE, &self.public)
+    }
+
+    /// Returns the name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the public key.
+    #[must_use]
+    pub fn public(&self) -> [u8; 32] {
+        self.public
     }
 
     /// Returns the text of the note, with its last line feed, if this key signed it.
@@ -95,8 +101,7 @@ impl Verifier {
 /// The form in which verifiers are given to people and programs: `<name>+<id>+<type and key>`.
 impl fmt::Display for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = BASE64.encode(&[&[ED25519_TYPE][..], &self.public].concat());
-        write!(f, "{}+{}+{key}", self.name, HEXLOWER.encode(&self.id()))
+        f.write_str(&key_text(&self.name, ED25519_TYPE, &self.public))
     }
 }
 
@@ -104,16 +109,42 @@ impl FromStr for Verifier {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let (name, rest) = text.split_once('+').ok_or(Error::Key)?;
-        let (id, key) = rest.split_once('+').ok_or(Error::Key)?;
-        let key = BASE64.decode(key.as_bytes()).map_err(|_| Error::Key)?;
-        let public = match key.split_first() {
-            Some((&ED25519_TYPE, public)) => public.try_into().map_err(|_| Error::Key)?,
-            _ => return Err(Error::Key),
-        };
-        let verifier = Self::new(name, public)?;
-        if HEXLOWER.encode(&verifier.id()) == id { Ok(verifier) } else { Err(Error::Key) }
+        let (name, public) = read_key(text, ED25519_TYPE)?;
+        Self::new(name, public)
     }
+}
+
+pub(crate) fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(|c: char| c == '+' || c.is_whitespace() || c.is_control())
+}
+
+/// Returns the four bytes that stand for a key of this type.
+pub(crate) fn key_id(name: &str, kind: u8, public: &[u8; 32]) -> [u8; ID_BYTES] {
+    let hash = sha256(&[name.as_bytes(), &[b'\n', kind], public]);
+    let mut id = [0; ID_BYTES];
+    id.copy_from_slice(&hash[..ID_BYTES]);
+    id
+}
+
+/// Writes a key of this type: `<name>+<id>+<type and key>`.
+pub(crate) fn key_text(name: &str, kind: u8, public: &[u8; 32]) -> String {
+    let key = BASE64.encode(&[&[kind][..], public].concat());
+    format!("{name}+{}+{key}", HEXLOWER.encode(&key_id(name, kind, public)))
+}
+
+/// Reads the name and the key out of such a text.
+pub(crate) fn read_key(text: &str, kind: u8) -> Result<(&str, [u8; 32]), Error> {
+    let (name, rest) = text.split_once('+').ok_or(Error::Key)?;
+    let (id, key) = rest.split_once('+').ok_or(Error::Key)?;
+    let key = BASE64.decode(key.as_bytes()).map_err(|_| Error::Key)?;
+    let public = match key.split_first() {
+        Some((first, public)) if *first == kind => public.try_into().map_err(|_| Error::Key)?,
+        _ => return Err(Error::Key),
+    };
+    if !is_name(name) {
+        return Err(Error::Name);
+    }
+    if HEXLOWER.encode(&key_id(name, kind, &public)) == id { Ok((name, public)) } else { Err(Error::Key) }
 }
 
 /// Signs a text, which ends in a line feed, under the name and returns the note.
@@ -133,17 +164,25 @@ fn is_text(text: &str) -> bool {
     text.ends_with('\n') && !text.chars().any(|c| c.is_ascii_control() && c != '\n')
 }
 
-type Signatures<'n> = Vec<(&'n str, Vec<u8>)>;
+pub(crate) type Signatures<'n> = Vec<(&'n str, Vec<u8>)>;
 
 /// Takes the text and the signatures of a note apart.
-fn split(note: &str) -> Result<(&str, Signatures<'_>), Error> {
+pub(crate) fn split(note: &str) -> Result<(&str, Signatures<'_>), Error> {
     let end = note.rfind("\n\n").ok_or(Error::Form)?;
     let (text, signatures) = (&note[..=end], &note[end + 2..]);
-    let lines = signatures.strip_suffix('\n').filter(|_| is_text(text)).ok_or(Error::Form)?;
+    if !is_text(text) {
+        return Err(Error::Form);
+    }
+    Ok((text, lines(signatures)?))
+}
+
+/// Reads lines of signatures, of which there is at least one.
+pub(crate) fn lines(signatures: &str) -> Result<Signatures<'_>, Error> {
+    let lines = signatures.strip_suffix('\n').ok_or(Error::Form)?;
     let read = |line: &'_ str| {
         let (name, signature) = line.strip_prefix(MARK)?.split_once(' ')?;
         let signature = BASE64.decode(signature.as_bytes()).ok()?;
-        (!name.is_empty() && signature.len() > ID_BYTES).then_some(signature)
+        (is_name(name) && signature.len() > ID_BYTES).then_some(signature)
     };
     let mut out = Vec::new();
     for line in lines.split('\n') {
@@ -151,5 +190,5 @@ fn split(note: &str) -> Result<(&str, Signatures<'_>), Error> {
         let name = line[MARK.len()..].split(' ').next().unwrap_or_default();
         out.push((name, signature));
     }
-    Ok((text, out))
+    Ok(out)
 }

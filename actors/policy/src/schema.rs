@@ -9,7 +9,7 @@ use cedar_policy::{Entity, EntityId, EntityTypeName, EntityUid, Schema, Validato
 pub const SCHEMA: &str = include_str!("../aesp.cedarschema");
 
 /// Actions that concern the platform as a whole, whatever resource they name: only its operators may do them.
-pub(crate) const PLATFORM_ONLY: [&str; 17] = [
+pub(crate) const PLATFORM_ONLY: [&str; 19] = [
     "audit.rotate_key",
     "authentication.rotate_key",
     "backup.operate",
@@ -27,6 +27,8 @@ pub(crate) const PLATFORM_ONLY: [&str; 17] = [
     "tenant.resume",
     "tenant.suspend",
     "tenant.update",
+    "witness.operate",
+    "witness.read",
 ];
 
 /// Actions that nobody does in another tenant but on behalf of one of its principals, operators of the platform included.

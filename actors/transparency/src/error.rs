@@ -29,6 +29,12 @@ pub enum Error {
     /// There is no such event, or it is not sealed yet.
     #[error("no sealed event of the log has this id")]
     UnknownEvent,
+    /// The platform log has not got this head of the log.
+    #[error("the head of size {0} is not in the platform log")]
+    UnknownHead(u64),
+    /// The store has had no platform log of this origin.
+    #[error("there is no platform log of this origin")]
+    UnknownLog,
     /// Somebody changed what is stored, or it broke: an operator must look.
     #[error("the stored log is damaged: {0}")]
     Damaged(String),
@@ -65,7 +71,7 @@ impl Error {
             Self::Audit(error) => error.code(),
             Self::Empty => ErrorCode::ResourceUnavailable,
             Self::BeyondEnd { .. } | Self::Impossible(_) => ErrorCode::InvalidRequest,
-            Self::UnknownEvent => ErrorCode::NotFound,
+            Self::UnknownEvent | Self::UnknownHead(_) | Self::UnknownLog => ErrorCode::NotFound,
             Self::Damaged(_) | Self::Key(_) => ErrorCode::InternalError,
         }
     }
@@ -99,7 +105,9 @@ impl From<Error> for aesp_proto::Error {
             }
             Error::UnknownEvent => Self::new(code, error.to_string())
                 .remedy("an event is sealed within seconds: ask again, or correct the id"),
-            Error::Impossible(_) => Self::new(code, error.to_string()),
+            Error::UnknownHead(_) => Self::new(code, error.to_string())
+                .remedy("a new head is in within seconds; of several in one second only the newest: leave the size out"),
+            Error::Impossible(_) | Error::UnknownLog => Self::new(code, error.to_string()),
         };
         refusal.because(error)
     }

@@ -1,6 +1,7 @@
 //! The keys that sign checkpoints: one at a time for all logs of the Host, rotated with a signed hand-over.
 
 use aesp_audit::{Handover, LogKey, PublicKey, Seals, handover_text, node_key_text};
+use aesp_merkle::Checkpoint;
 use aesp_proto::{TenantId, Timestamp};
 use aesp_storage::{Kind, Row, Scan, Store, Transaction};
 use aws_lc_rs::{
@@ -106,6 +107,13 @@ impl LogKeys {
     pub async fn since(tx: &Transaction) -> Result<Vec<Timestamp>, Error> {
         let rows = tx.scan::<KeyRow>(PLATFORM, Scan::default()).await?;
         Ok(rows.iter().map(|(_, row)| row.since).collect())
+    }
+
+    /// Reads a stored checkpoint, which one of the keys signed.
+    pub(crate) async fn opened(tx: &Transaction, note: &str) -> Result<Checkpoint, Error> {
+        let keys = Self::all(tx).await?;
+        let head = keys.iter().find_map(|key| Checkpoint::open(note, key.public.0).ok());
+        head.ok_or_else(|| Error::Damaged("the last checkpoint is not signed by a log key".into()))
     }
 
     /// Returns the pair that signs now.

@@ -1,19 +1,14 @@
-use std::collections::BTreeSet;
-
 use aesp_audit::events;
-use aesp_merkle::{
-    Checkpoint, Coordinates, Hash, Resource, Tiles, leaf_hash,
-    proof::{Needs, is_consistent},
-    root_of_path,
-};
+use aesp_merkle::{Hash, Resource, leaf_hash, root_of_path};
 use aesp_proto::{EventId, TenantId};
 use aesp_storage::{Store, Transaction};
 use bytes::Bytes;
 
 use crate::{
-    Error, LogKeys,
+    Error,
     grow::BUNDLE,
-    rows::{self, State},
+    rows::{self, State, Tree},
+    sealed::Sealed,
 };
 
 /// The most bytes of an entry in a bundle: their lengths have 16 bits.
@@ -67,13 +62,6 @@ pub struct Consistency {
     pub proof: Vec<Hash>,
     /// The signed checkpoint, if it is of the larger size.
     pub checkpoint: Option<String>,
-}
-
-/// A log as its last checkpoint says, whose signature was checked.
-pub(crate) struct Sealed {
-    log_epoch: u32,
-    note: String,
-    head: Checkpoint,
 }
 
 impl Log {
@@ -133,64 +121,20 @@ impl Log {
 
 async fn newest(tx: &Transaction, tenant: TenantId) -> Result<Sealed, Error> {
     let (log_epoch, state) = State::newest(tx, tenant).await?.ok_or(Error::Empty)?;
-    sealed(tx, log_epoch, state).await
+    sealed(tx, tenant, log_epoch, state).await
 }
 
-pub(crate) async fn sealed(tx: &Transaction, log_epoch: u32, state: State) -> Result<Sealed, Error> {
-    let note = state.checkpoint;
-    let keys = LogKeys::all(tx).await?;
-    let head = keys.iter().find_map(|key| Checkpoint::open(&note, key.public.0).ok());
-    let head = head.filter(|head| head.origin == rows::origin(&state.log_id));
-    let head = head.ok_or_else(|| Error::Damaged("the last checkpoint is not signed by a log key".into()))?;
-    Ok(Sealed { log_epoch, note, head })
+pub(crate) async fn sealed(
+    tx: &Transaction,
+    tenant: TenantId,
+    log_epoch: u32,
+    state: State,
+) -> Result<Sealed, Error> {
+    let tree = Tree::of_events(tenant, log_epoch);
+    Sealed::open(tx, tree, &rows::origin(&state.log_id), state.checkpoint).await
 }
 
 impl Sealed {
-    /// Returns the size that is meant.
-    fn size(&self, asked: u64) -> Result<u64, Error> {
-        let sealed = self.head.size;
-        match asked {
-            0 => Ok(sealed),
-            asked if asked > sealed => Err(Error::BeyondEnd { sealed, asked }),
-            asked => Ok(asked),
-        }
-    }
-
-    fn note_of(self, size: u64) -> Option<String> {
-        (size == self.head.size).then_some(self.note)
-    }
-
-    pub(crate) async fn tiles(
-        &self,
-        tx: &Transaction,
-        tenant: TenantId,
-        needs: &[&Needs],
-    ) -> Result<Tiles, Error> {
-        let places: BTreeSet<Coordinates> = needs.iter().flat_map(|needs| needs.tiles()).collect();
-        let mut tiles = Vec::new();
-        for at in places {
-            tiles.push(rows::tile(tx, tenant, self.log_epoch, at, self.head.size).await?);
-        }
-        Ok(tiles.into_iter().collect())
-    }
-
-    /// Returns the root of the first `size` leaves, which the signed root must begin with.
-    async fn root(&self, tx: &Transaction, tenant: TenantId, size: u64) -> Result<Hash, Error> {
-        let damaged = || {
-            Error::Damaged(format!("the tiles do not lead to the root signed for size {}", self.head.size))
-        };
-        let (whole, since) =
-            (Needs::root(size), Needs::consistency(size, self.head.size).ok_or_else(damaged)?);
-        let tiles = self.tiles(tx, tenant, &[&whole, &since]).await?;
-        let root = whole.hashes(&tiles).and_then(|hashes| hashes.first().copied()).ok_or_else(damaged)?;
-        let proof = since.hashes(&tiles).ok_or_else(damaged)?;
-        if is_consistent((size, &root), (self.head.size, &self.head.root), &proof) {
-            Ok(root)
-        } else {
-            Err(damaged())
-        }
-    }
-
     /// Returns the leaves of a bundle up to `count`.
     async fn leaves(
         &self,
@@ -199,7 +143,7 @@ impl Sealed {
         bundle: u64,
         count: usize,
     ) -> Result<Vec<Bytes>, Error> {
-        let first = rows::bundle(tx, tenant, self.log_epoch, bundle).await?;
+        let first = rows::bundle(tx, tenant, self.tree.log_epoch, bundle).await?;
         let found = events::from(tx, tenant, first, count).await?;
         if found.len() < count {
             let leaf = bundle * BUNDLE + found.len() as u64;
@@ -219,15 +163,11 @@ async fn inclusion(tx: &Transaction, tenant: TenantId, entry: Entry, size: u64) 
             let state = tx.get::<State>(tenant, &log_epoch).await?;
             let state =
                 state.ok_or_else(|| Error::Damaged("the state of the event's log is missing".into()))?;
-            (sealed(tx, log_epoch, state).await?, index)
+            (sealed(tx, tenant, log_epoch, state).await?, index)
         }
     };
     let size = sealed.size(size)?;
-    let needs = Needs::inclusion(index, size);
-    let needs = needs.ok_or(Error::BeyondEnd { sealed: size, asked: index.saturating_add(1) })?;
-    let root = sealed.root(tx, tenant, size).await?;
-    let tiles = sealed.tiles(tx, tenant, &[&needs]).await?;
-    let path = needs.hashes(&tiles).ok_or_else(|| Error::Damaged("a tile of the path is cut".into()))?;
+    let (root, path) = sealed.path(tx, index, size).await?;
     let count = usize::try_from(index % BUNDLE).expect("below 256") + 1;
     let leaf = sealed
         .leaves(tx, tenant, index / BUNDLE, count)
@@ -244,41 +184,13 @@ async fn inclusion(tx: &Transaction, tenant: TenantId, entry: Entry, size: u64) 
 }
 
 async fn consistency(tx: &Transaction, tenant: TenantId, from: u64, to: u64) -> Result<Consistency, Error> {
-    let sealed = newest(tx, tenant).await?;
-    let to = sealed.size(to)?;
-    let needs = Needs::consistency(from, to);
-    let needs = needs.ok_or_else(|| {
-        Error::Impossible(format!(
-            "there is no proof from size {from} to size {to}: it goes from 1 or more upwards"
-        ))
-    })?;
-    let (from_root, to_root) = (sealed.root(tx, tenant, from).await?, sealed.root(tx, tenant, to).await?);
-    let tiles = sealed.tiles(tx, tenant, &[&needs]).await?;
-    let proof = needs.hashes(&tiles).ok_or_else(|| Error::Damaged("a tile of the proof is cut".into()))?;
-    if !is_consistent((from, &from_root), (to, &to_root), &proof) {
-        return Err(Error::Damaged(format!("the tiles give no proof from size {from} to size {to}")));
-    }
-    let origin = sealed.head.origin.clone();
-    Ok(Consistency {
-        origin,
-        from: (from, from_root),
-        to: (to, to_root),
-        proof,
-        checkpoint: sealed.note_of(to),
-    })
+    newest(tx, tenant).await?.consistency(tx, from, to).await
 }
 
 async fn read(tx: &Transaction, tenant: TenantId, resource: Resource) -> Result<Vec<u8>, Error> {
     let sealed = newest(tx, tenant).await?;
     let Resource { at, width, entries } = resource;
-    let has = at.width(sealed.head.size);
-    if width > has {
-        let step = 1_u64.checked_shl(8 * u32::from(at.level)).unwrap_or(u64::MAX);
-        let asked = at.index.saturating_mul(BUNDLE).saturating_add(width as u64).saturating_mul(step);
-        return Err(Error::BeyondEnd { sealed: sealed.head.size, asked });
-    }
-    let mut tile = rows::tile(tx, tenant, sealed.log_epoch, at, sealed.head.size).await?;
-    tile.hashes.truncate(width);
+    let tile = sealed.tile(tx, at, width).await?;
     if !entries {
         return Ok(tile.hashes.as_flattened().to_vec());
     }

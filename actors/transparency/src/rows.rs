@@ -7,7 +7,7 @@
 //! The checkpoints are in `aesp_audit::checkpoints`.
 
 use aesp_audit::Position;
-use aesp_merkle::{Coordinates, Hash, Tile};
+use aesp_merkle::{Coordinates, Edge, Hash, Tile};
 use aesp_proto::{EventId, TenantId, Timestamp};
 use aesp_storage::{Kind, Row, Scan, Transaction, row_key};
 use data_encoding::HEXLOWER;
@@ -69,30 +69,55 @@ pub(crate) fn origin(log_id: &str) -> String {
     format!("aesp/{log_id}")
 }
 
-fn tile_key(tenant: TenantId, log_epoch: u32, at: Coordinates) -> Vec<u8> {
-    let place = [&log_epoch.to_be_bytes()[..], &[at.level], &at.index.to_be_bytes()].concat();
-    row_key(tenant, Kind::LOG_TILE, &place)
-}
-
-pub(crate) fn put_tile(tx: &Transaction, tenant: TenantId, log_epoch: u32, tile: &Tile) -> Result<(), Error> {
-    Ok(tx.set_raw(&tile_key(tenant, log_epoch, tile.at), tile.hashes.as_flattened())?)
-}
-
-/// Reads the hashes that a tile has in a tree of `size` leaves; it may have grown since.
-pub(crate) async fn tile(
-    tx: &Transaction,
+/// Where the tiles of a tree are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tree {
     tenant: TenantId,
-    log_epoch: u32,
-    at: Coordinates,
-    size: u64,
-) -> Result<Tile, Error> {
-    let bytes = tx.get_raw(&tile_key(tenant, log_epoch, at)).await?.unwrap_or_default();
-    let (hashes, rest): (&[Hash], _) = bytes.as_chunks();
-    let hashes = hashes.get(..at.width(size)).filter(|_| rest.is_empty());
-    let hashes = hashes.ok_or_else(|| {
-        Error::Damaged(format!("tile {} of level {} is missing or cut", at.index, at.level))
-    })?;
-    Ok(Tile { at, hashes: hashes.to_vec() })
+    kind: Kind,
+    pub(crate) log_epoch: u32,
+}
+
+impl Tree {
+    /// Returns the tree over the events of a tenant.
+    pub(crate) fn of_events(tenant: TenantId, log_epoch: u32) -> Self {
+        Self { tenant, kind: Kind::LOG_TILE, log_epoch }
+    }
+
+    /// Returns the tree over the heads of all tenants' logs.
+    pub(crate) fn of_heads(log_epoch: u32) -> Self {
+        Self { tenant: TenantId::PLATFORM, kind: Kind::PLATFORM_LOG_TILE, log_epoch }
+    }
+
+    fn key(self, at: Coordinates) -> Vec<u8> {
+        let place = [&self.log_epoch.to_be_bytes()[..], &[at.level], &at.index.to_be_bytes()].concat();
+        row_key(self.tenant, self.kind, &place)
+    }
+
+    pub(crate) fn put(self, tx: &Transaction, tile: &Tile) -> Result<(), Error> {
+        Ok(tx.set_raw(&self.key(tile.at), tile.hashes.as_flattened())?)
+    }
+
+    /// Reads the hashes that a tile has in a tree of `size` leaves; it may have grown since.
+    pub(crate) async fn tile(self, tx: &Transaction, at: Coordinates, size: u64) -> Result<Tile, Error> {
+        let bytes = tx.get_raw(&self.key(at)).await?.unwrap_or_default();
+        let (hashes, rest): (&[Hash], _) = bytes.as_chunks();
+        let hashes = hashes.get(..at.width(size)).filter(|_| rest.is_empty());
+        let hashes = hashes.ok_or_else(|| {
+            Error::Damaged(format!("tile {} of level {} is missing or cut", at.index, at.level))
+        })?;
+        Ok(Tile { at, hashes: hashes.to_vec() })
+    }
+
+    /// Takes up the right edge of the tree of `size` leaves, which must have this root, the one that was signed.
+    pub(crate) async fn edge(self, tx: &Transaction, size: u64, root: &Hash) -> Result<Edge, Error> {
+        let mut tiles = Vec::new();
+        for at in Coordinates::edge(size) {
+            tiles.push(self.tile(tx, at, size).await?);
+        }
+        Edge::of_tiles(size, &tiles).filter(|edge| edge.root() == *root).ok_or_else(|| {
+            Error::Damaged(format!("the tiles do not lead to the root signed for size {size}"))
+        })
+    }
 }
 
 fn bundle_key(tenant: TenantId, log_epoch: u32, index: u64) -> Vec<u8> {

@@ -11,7 +11,7 @@ use aesp_audit::{
 };
 use aesp_cluster::Fence;
 use aesp_follow::{Advance, Follower};
-use aesp_merkle::{Checkpoint, Coordinates, Edge};
+use aesp_merkle::{Checkpoint, Edge};
 use aesp_proto::{
     Clock, Entropy, TenantId, Timestamp,
     v1::{EventType, Outcome},
@@ -24,7 +24,8 @@ use tracing::{error, warn};
 use crate::{
     Error, LogKeys, Metrics,
     grow::grow,
-    rows::{self, State},
+    platform,
+    rows::{self, State, Tree},
 };
 
 /// Bounds of the sealer. The default is right but for tests.
@@ -205,13 +206,14 @@ impl Step {
         found.truncate(found.partition_point(|(position, _)| events::log_epoch(position) == log_epoch));
         let behind = full || found.len() < read;
         let before = state.filter(|(epoch, _)| *epoch == log_epoch).map(|(_, state)| state);
+        let tree = Tree::of_events(self.tenant, log_epoch);
         let mut edge = match &before {
-            Some(state) => self.edge(tx, log_epoch, state).await?,
+            Some(state) => edge(tx, tree, state).await?,
             None => Edge::default(),
         };
         let growth = grow(&mut edge, &found);
         for tile in &growth.tiles {
-            rows::put_tile(tx, self.tenant, log_epoch, tile)?;
+            tree.put(tx, tile)?;
         }
         for (index, first) in &growth.bundles {
             rows::put_bundle(tx, self.tenant, log_epoch, *index, *first)?;
@@ -227,6 +229,7 @@ impl Step {
         }
         let kept = Kept { head: Head { log_epoch, size: head.size }, at: self.now, note };
         checkpoints::keep(tx, self.tenant, &kept)?;
+        platform::announce(tx, self.tenant, &head).await?;
         let (last, _) = found.last().expect("there is a first");
         let state = State::new(log_id, (head.size, *last), self.now, behind, kept.note);
         tx.put(self.tenant, &log_epoch, &state).await?;
@@ -239,24 +242,13 @@ impl Step {
         let each = i64::try_from(self.options.keep_each.as_millis()).unwrap_or(i64::MAX);
         each > 0 && state.sealed_at.0.div_euclid(each) == self.now.0.div_euclid(each)
     }
+}
 
-    /// Takes up the right edge of the tree, which must have the root that was signed.
-    async fn edge(&self, tx: &Transaction, log_epoch: u32, state: &State) -> Result<Edge, Error> {
-        let mut tiles = Vec::new();
-        for at in Coordinates::edge(state.size) {
-            tiles.push(rows::tile(tx, self.tenant, log_epoch, at, state.size).await?);
-        }
-        let signed = LogKeys::all(tx)
-            .await?
-            .iter()
-            .find_map(|key| Checkpoint::open(&state.checkpoint, key.public.0).ok());
-        let signed =
-            signed.ok_or_else(|| Error::Damaged("the last checkpoint is not signed by a log key".into()))?;
-        if (signed.origin, signed.size) != (rows::origin(&state.log_id), state.size) {
-            return Err(Error::Damaged("the last checkpoint is of another log or size".into()));
-        }
-        Edge::of_tiles(state.size, &tiles).filter(|edge| edge.root() == signed.root).ok_or_else(|| {
-            Error::Damaged(format!("the tiles do not lead to the root signed for size {}", state.size))
-        })
+/// Takes up the right edge of the tree, which must have the root that was signed.
+async fn edge(tx: &Transaction, tree: Tree, state: &State) -> Result<Edge, Error> {
+    let signed = LogKeys::opened(tx, &state.checkpoint).await?;
+    if (signed.origin, signed.size) != (rows::origin(&state.log_id), state.size) {
+        return Err(Error::Damaged("the last checkpoint is of another log or size".into()));
     }
+    tree.edge(tx, state.size, &signed.root).await
 }

@@ -49,7 +49,7 @@ async fn section(tx: &Transaction, tenant: TenantId, range: TimeRange) -> Result
     let needs = Needs::frontier(size);
     let state = tx.get::<State>(tenant, &log_epoch).await?;
     let state = state.ok_or_else(|| Error::Damaged("the state of the event's log is missing".into()))?;
-    let tiles = log::sealed(tx, log_epoch, state).await?.tiles(tx, tenant, &[&needs]).await?;
+    let tiles = log::sealed(tx, tenant, log_epoch, state).await?.tiles(tx, &[&needs]).await?;
     let before =
         needs.hashes(&tiles).ok_or_else(|| Error::Damaged("a tile before the range is cut".into()))?;
     Ok(Section {

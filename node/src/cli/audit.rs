@@ -12,6 +12,7 @@ use super::{
     audit_sink::AuditSink,
     context::Context,
     failure::Failure,
+    platform_log::{self, HeadProof, VerifyAnchors},
     proof::{self, Consistency, LogKey, Prove, Trusted},
     receipt::VerifyReceipt,
     verify::Verify,
@@ -47,6 +48,22 @@ pub(crate) enum Audit {
         #[command(subcommand)]
         key: LogKey,
     },
+    /// Show the checkpoint of the platform log, whose leaves are the heads of all logs.
+    PlatformLog {
+        #[command(flatten)]
+        trusted: platform_log::Trusted,
+    },
+    /// Prove that a checkpoint of the log is in the platform log.
+    HeadProof(HeadProof),
+    /// List the witnesses of the platform log, and what each cosigned last.
+    Witnesses,
+    /// Forget what a witness cosigned and what is held against it: it is asked anew.
+    ResetWitness {
+        /// As aesp audit witnesses shows it.
+        name: String,
+    },
+    /// Check the anchored checkpoints of the platform log: name the first that does not fit.
+    VerifyAnchors(Box<VerifyAnchors>),
     /// Where events are sent as they happen.
     #[command(subcommand)]
     Sink(AuditSink),
@@ -68,6 +85,11 @@ impl Audit {
             Self::Prove(prove) => prove.run(ctx).await,
             Self::Consistency(consistency) => consistency.run(ctx).await,
             Self::Key { key } => key.run(ctx).await,
+            Self::PlatformLog { trusted } => platform_log::platform_log(ctx, &trusted).await,
+            Self::HeadProof(proof) => proof.run(ctx).await,
+            Self::Witnesses => platform_log::witnesses(ctx).await,
+            Self::ResetWitness { name } => platform_log::reset_witness(ctx, name).await,
+            Self::VerifyAnchors(verify) => verify.run(ctx).await,
             Self::Sink(sink) => sink.run(ctx).await,
         }
     }

@@ -22,6 +22,7 @@ mod node;
 mod page;
 mod pinned;
 mod pki;
+mod platform_log;
 mod policy;
 mod profile;
 mod progress;
@@ -38,6 +39,7 @@ mod tenant_config;
 mod tool;
 mod verify;
 mod version;
+mod witness;
 
 use std::process::ExitCode;
 
@@ -115,6 +117,9 @@ enum Command {
     /// Certificates of the development authority.
     #[command(subcommand)]
     Pki(pki::Pki),
+    /// An independent witness of others' logs.
+    #[command(subcommand)]
+    Witness(witness::Witness),
     /// Remember how to reach the Host, and as whom.
     Login(login::Login),
     /// Tell which build this is.
@@ -164,6 +169,7 @@ async fn run(cli: Cli, build: Build) -> Result<(), Failure> {
         Command::Account(command) => command.run(&ctx).await,
         Command::Session(command) => command.run(&ctx).await,
         Command::Call(command) => command.run(&ctx).await,
+        Command::Witness(command) => command.run(&ctx).await,
         Command::Audit(command) => command.run(&ctx).await,
         Command::Runtime(command) => command.run(&ctx).await,
         Command::Cluster(command) => command.run(&ctx).await,

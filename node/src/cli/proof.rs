@@ -208,7 +208,7 @@ fn hash(bytes: &[u8]) -> Result<Hash, Failure> {
     bytes.try_into().map_err(|_| bad("a hash of the answer has not 32 bytes"))
 }
 
-fn hashes(all: &[Vec<u8>]) -> Result<Vec<Hash>, Failure> {
+pub(super) fn hashes(all: &[Vec<u8>]) -> Result<Vec<Hash>, Failure> {
     all.iter().map(|bytes| hash(bytes)).collect()
 }
 

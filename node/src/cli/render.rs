@@ -23,6 +23,18 @@ pub(crate) fn to_json<M: Message>(name: &str, message: &M) -> Result<Value, Fail
     Ok(value)
 }
 
+/// Reads a message of `aesp.v1` out of what [`to_json`] made of it; for messages without JSON or digests inside.
+pub(crate) fn from_json<M: Message + Default>(name: &str, text: &str) -> Result<M, Failure> {
+    let bad = |why: &dyn std::fmt::Display| {
+        Failure::usage(format!("the file holds no {name}: {why}"), "name what --output json showed")
+    };
+    let descriptor = pool().get_message_by_name(&format!("aesp.v1.{name}")).ok_or_else(|| bad(&"unknown"))?;
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let message = DynamicMessage::deserialize(descriptor, &mut reader).map_err(|error| bad(&error))?;
+    reader.end().map_err(|error| bad(&error))?;
+    M::decode(message.encode_to_vec().as_slice()).map_err(|error| bad(&error))
+}
+
 fn pool() -> &'static DescriptorPool {
     static POOL: OnceLock<DescriptorPool> = OnceLock::new();
     POOL.get_or_init(|| {

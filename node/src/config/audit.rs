@@ -10,11 +10,21 @@ pub struct Audit {
     /// Where they are sent as they happen. The same at every node, because each sends the events of the tenants whose home it is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sinks: Vec<aesp_sinks::Config>,
+    /// Who cosigns the checkpoints of the platform log. The same at every node, because each may be its home.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub witness: Vec<aesp_witness::Config>,
+    /// How many of them must.
+    pub witness_quorum: u32,
+    /// Whether everybody may read the platform log, or callers who are known only.
+    pub public_platform_log: bool,
+    /// Where its checkpoints are anchored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<aesp_witness::Anchor>,
 }
 
 impl Audit {
     pub(super) fn is_empty(&self) -> bool {
-        self.sinks.is_empty()
+        *self == Self::default()
     }
 }
 
@@ -45,6 +55,7 @@ impl Check<'_> {
                 return self.invalid(&key("name"), &sink.name, "a name that no other sink has");
             }
         }
+        self.witnesses(&mut audit)?;
         for (at, sink) in audit.sinks.iter_mut().enumerate() {
             let beside = |key: &str, path| self.beside(&format!("audit.sinks.{at}.{key}"), path);
             sink.ca = sink.ca.take().map(|path| beside("ca", path));
@@ -56,5 +67,48 @@ impl Check<'_> {
             });
         }
         Ok(audit)
+    }
+
+    /// Checks who witnesses the platform log, and where it is anchored.
+    fn witnesses(&self, audit: &mut Audit) -> Result<(), Error> {
+        for (at, witness) in audit.witness.iter().enumerate() {
+            let key = |key: &str| format!("audit.witness.{at}.{key}");
+            if let Err((wrong, expected)) = witness.check() {
+                let found = match wrong {
+                    "name" => witness.name.clone(),
+                    "url" => witness.url.clone(),
+                    "key" => witness.key.clone(),
+                    _ => witness.timeout_ms.to_string(),
+                };
+                return self.invalid(&key(wrong), found, expected);
+            }
+            if audit.witness[..at].iter().any(|before| before.name == witness.name) {
+                return self.invalid(&key("name"), &witness.name, "a name that no other witness has");
+            }
+            if audit.witness[..at].iter().any(|before| before.key == witness.key) {
+                return self.invalid(&key("key"), &witness.key, "a key that no other witness has");
+            }
+        }
+        let (quorum, witnesses) = (audit.witness_quorum as usize, audit.witness.len());
+        if quorum > witnesses || (quorum == 0 && witnesses > 0) {
+            let expected = "1 up to the number of witnesses, and 0 without any";
+            return self.invalid("audit.witness_quorum", quorum.to_string(), expected);
+        }
+        for (at, witness) in audit.witness.iter_mut().enumerate() {
+            let ca = witness.ca.take();
+            witness.ca = ca.map(|path| self.beside(&format!("audit.witness.{at}.ca"), path));
+        }
+        let Some(anchor) = &mut audit.anchor else { return Ok(()) };
+        if let Err((wrong, expected)) = anchor.check() {
+            let found =
+                if wrong == "target" { anchor.target.clone() } else { anchor.every_seconds.to_string() };
+            return self.invalid(&format!("audit.anchor.{wrong}"), found, expected);
+        }
+        anchor.ca = anchor.ca.take().map(|path| self.beside("audit.anchor.ca", path));
+        anchor.secret = anchor.secret.take().map(|secret| match secret {
+            SecretRef::File(path) => SecretRef::File(self.beside("audit.anchor.secret", path)),
+            other => other,
+        });
+        Ok(())
     }
 }

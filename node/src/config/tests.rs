@@ -272,6 +272,33 @@ fn each_sink_of_audit_events_is_checked_and_its_files_lie_beside() {
 }
 
 #[test]
+fn witnesses_and_anchors_are_checked_and_their_files_lie_beside() {
+    const KEY: &str = "w+1fc0af23+BIqI49Pc1Vt1EfS5eJ3jV4l6mQeE1J0yJkqYyDqzJb0N";
+    let key = aesp_merkle::Cosigner::new("w", [7; 32]).unwrap().to_string();
+    let good = format!(
+        "[audit]\nwitness_quorum = 1\n\n[[audit.witness]]\nname = \"a\"\nurl = \"https://a.example\"\nkey = \"{key}\"\n\
+         ca = \"ca.pem\"\n\n[audit.anchor]\ntarget = \"s3://bucket/x\"\nsecret = \"file:b\"\nobject_lock_days = 9\n"
+    );
+    let audit = load_text(&good, &[]).unwrap().audit;
+    assert!(audit.witness[0].ca.as_ref().unwrap().is_absolute());
+    let anchor = audit.anchor.unwrap();
+    assert_eq!(anchor.every_seconds, 60);
+    assert!(anchor.secret.unwrap().to_string().starts_with("file:/"));
+    for (from, to, names) in [
+        ("https://a", "http://a", "audit.witness.0.url"),
+        (key.as_str(), KEY, "audit.witness.0.key"),
+        ("quorum = 1", "quorum = 2", "audit.witness_quorum"),
+        ("quorum = 1", "quorum = 0", "audit.witness_quorum"),
+        ("s3://bucket/x", "bucket", "audit.anchor.target"),
+        ("secret = ", "every_seconds = 0\nsecret = ", "audit.anchor.every_seconds"),
+        ("name = \"a\"", "name = \"A b\"", "audit.witness.0.name"),
+    ] {
+        let error = load_text(&good.replace(from, to), &[]).unwrap_err();
+        assert!(error.contains(&format!("`{names}`")), "{to}: {error}");
+    }
+}
+
+#[test]
 fn the_reference_topologies_are_configurations() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/foundationdb");
     let mut found = 0;

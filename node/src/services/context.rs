@@ -14,6 +14,7 @@ use aesp_session::{Origin, Sessions};
 use aesp_sinks::Sinks;
 use aesp_storage::{Store, Transaction};
 use aesp_tenant::Tenants;
+use aesp_witness::Witnessing;
 use futures::future::BoxFuture;
 use tonic::{Request, Status};
 
@@ -41,6 +42,7 @@ pub(crate) struct Context {
     pub(crate) door: Arc<Door>,
     pub(crate) backups: Backups,
     pub(crate) sinks: Sinks,
+    pub(crate) witnessing: Witnessing,
     pub(crate) duty: Duty,
     pub(crate) entropy: Entropy,
     pub(crate) clock: Arc<dyn Clock>,

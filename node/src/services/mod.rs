@@ -15,6 +15,7 @@ pub(crate) mod identity;
 mod join;
 mod keys;
 mod page;
+mod platform_log;
 mod policy;
 mod proofs;
 mod registry;
@@ -33,6 +34,7 @@ use aesp_proto::v1::{
     enterprise_configuration_service_server::EnterpriseConfigurationServiceServer,
     enterprise_identity_service_server::EnterpriseIdentityServiceServer,
     enterprise_policy_service_server::EnterprisePolicyServiceServer, key_service_server::KeyServiceServer,
+    platform_log_service_server::PlatformLogServiceServer,
     runtime_registry_service_server::RuntimeRegistryServiceServer,
     runtime_service_server::RuntimeServiceServer, tenant_service_server::TenantServiceServer,
 };
@@ -59,6 +61,7 @@ pub(crate) fn routes(context: &Context, message_bytes: usize) -> Routes {
     let registry = RuntimeRegistryServiceServer::new(registry::Registry(own()));
     let audit = EnterpriseAuditServiceServer::new(audit::Audit(own()));
     let sinks = AuditSinkServiceServer::new(audit_sinks::AuditSinks(own()));
+    let platform_log = PlatformLogServiceServer::new(platform_log::PlatformLogs(own()));
     let tenant = TenantServiceServer::new(tenant::Tenants(own()));
     let cluster = ClusterServiceServer::new(cluster::Nodes(own()));
     let backup = BackupServiceServer::new(backup::Backup(own()));
@@ -75,6 +78,7 @@ pub(crate) fn routes(context: &Context, message_bytes: usize) -> Routes {
         .add_service(registry.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
         .add_service(audit.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
         .add_service(sinks.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
+        .add_service(platform_log.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
         .add_service(tenant.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
         .add_service(keys.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
         .add_service(cluster.max_decoding_message_size(message_bytes).accept_compressed(GZIP))

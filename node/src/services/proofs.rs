@@ -57,6 +57,12 @@ pub(super) async fn consistency(
     })
 }
 
+/// Returns the public keys that sign checkpoints, the one that does now last.
+pub(super) async fn public_keys(context: &Context) -> Result<Vec<aesp_audit::PublicKey>, Error> {
+    let keys = context.store.run(|tx| Box::pin(LogKeys::all(tx))).await?;
+    Ok(keys.into_iter().map(|key| key.public).collect())
+}
+
 /// Returns the keys that sign checkpoints, and those that sign batches with their certificates.
 pub(super) async fn keys(context: &Context) -> Result<GetLogKeysResponse, Error> {
     let read = context.store.run(|tx| {

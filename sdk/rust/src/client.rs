@@ -12,7 +12,8 @@ use aesp_proto::{
         enterprise_configuration_service_client::EnterpriseConfigurationServiceClient,
         enterprise_identity_service_client::EnterpriseIdentityServiceClient,
         enterprise_policy_service_client::EnterprisePolicyServiceClient,
-        key_service_client::KeyServiceClient, runtime_registry_service_client::RuntimeRegistryServiceClient,
+        key_service_client::KeyServiceClient, platform_log_service_client::PlatformLogServiceClient,
+        runtime_registry_service_client::RuntimeRegistryServiceClient,
         tenant_service_client::TenantServiceClient,
     },
 };
@@ -153,6 +154,8 @@ services! {
     audit: EnterpriseAuditServiceClient;
     /// Returns the generated client of `AuditSinkService`: where audit events are sent.
     audit_sinks: AuditSinkServiceClient;
+    /// Returns the generated client of `PlatformLogService`: the log of all logs' heads, and its witnesses.
+    platform_log: PlatformLogServiceClient;
     /// Returns the generated client of `EnterpriseConfigurationService`.
     configuration: EnterpriseConfigurationServiceClient;
     /// Returns the generated client of `RuntimeRegistryService`: who may be a Runtime, and who is connected.

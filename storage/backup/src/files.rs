@@ -26,4 +26,30 @@ impl Files {
     pub async fn create(&self, name: &str, content: Bytes) -> Result<bool, Error> {
         Ok(matches!(self.0.create(name, content).await?, Put::Written(_)))
     }
+
+    /// Opens a place to read from it: nothing is made.
+    ///
+    /// # Errors
+    /// [`Error::Target`] if the target can't be one.
+    pub fn open_to_read(target: &Target) -> Result<Self, Error> {
+        Objects::open(target, false).map(Self)
+    }
+
+    /// Returns the names of all files below the target, in their order.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] or [`Error::Refused`].
+    pub async fn list(&self) -> Result<Vec<String>, Error> {
+        let mut names: Vec<String> = self.0.list("").await?.into_iter().map(|(name, _)| name).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Unavailable`] or [`Error::Refused`].
+    pub async fn read(&self, name: &str) -> Result<Bytes, Error> {
+        self.0.get(name).await
+    }
 }

@@ -40,4 +40,5 @@ mod streams;
 mod support;
 mod tokens;
 mod upgrade;
+mod witnesses;
 mod zones;

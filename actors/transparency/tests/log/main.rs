@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also outside of its function")]
 
 mod forks;
+mod platform;
+mod ranges;
 mod sealing;
 mod tampering;
 mod world;

@@ -1,8 +1,4 @@
 //! Exports of a time range: they show that these are all events of the range that the log has, or say what they do not show.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also outside of its function")]
-
-#[allow(dead_code, reason = "each file of tests takes its part")]
-mod world;
 
 use std::time::Duration;
 
@@ -11,7 +7,8 @@ use aesp_cluster::Fence;
 use aesp_proto::{Clock, TenantId, Timestamp};
 use aesp_storage::Kind;
 use aesp_transparency::{Error, Options, Sealer};
-use world::World;
+
+use crate::world::World;
 
 /// Ten minutes of a log: 3 events each 30 s, in commits of their own, sealed after each but the last.
 struct Sealed {
