@@ -84,6 +84,11 @@ pub(crate) async fn assemble(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy = Entropy::from_system();
     let Observed { registry, keys: key_metrics } = observed;
+    let archive = audit_archive(config).context("the archive of audit events can't be used")?;
+    if let Some(archive) = &archive {
+        // Before anybody reads a log. Only a test's store is assembled twice; it reads through what it had first.
+        store.attach(Arc::new(aesp_retention::shelf(archive)));
+    }
     aesp_backup::rebirth::check(&store)
         .await
         .map_err(|error| aesp_proto::Error::from(backup::Error::from(error)))?;
@@ -201,6 +206,16 @@ pub(crate) async fn assemble(
             metrics: aesp_witness::Metrics::register(&registry)?,
         },
     );
+    let retention = aesp_retention::Duty::new(aesp_retention::Wiring {
+        store: store.clone(),
+        ownership: ownership.clone(),
+        recorder: recorder.clone(),
+        clock: Arc::clone(&clock),
+        entropy: entropy.clone(),
+        metrics: aesp_retention::Metrics::register(&registry)?,
+        limits: config.audit.retention,
+        archive,
+    });
 
     let context = Context {
         index: Index::new(store.clone(), searches.clone()),
@@ -221,6 +236,7 @@ pub(crate) async fn assemble(
         backups,
         sinks,
         witnessing,
+        retention,
         door: Arc::new(Door::new(config, &registry, entropy.clone())?),
         duty: keys::Duty::new(config),
         entropy: entropy.clone(),
@@ -229,6 +245,7 @@ pub(crate) async fn assemble(
     duties::start(&context, closing.clone());
     followers::start(&context, &registry, closing.clone()).await?;
     context.witnessing.start(closing.clone());
+    context.retention.start(closing.clone());
     backup::start(&context, closing.clone());
     let watch = keys::Watch::start(context.store.clone(), key_metrics.clone(), closing.clone());
     context.duty.start(context.clone(), watch.clone(), key_metrics, closing.clone());
@@ -305,6 +322,16 @@ pub(crate) async fn assemble(
         }),
     };
     Ok((host, context))
+}
+
+/// Opens where old audit events lie, and are moved to.
+fn audit_archive(config: &Config) -> anyhow::Result<Option<aesp_retention::Archive>> {
+    let Some(section) = &config.audit.archive else { return Ok(None) };
+    let files = (section.credentials_file.as_deref(), section.ca.as_deref());
+    let target = backup::target(&section.target, files).map_err(aesp_proto::Error::from)?;
+    let files =
+        aesp_backup::Files::open(&target).map_err(backup::Error::from).map_err(aesp_proto::Error::from)?;
+    Ok(Some(aesp_retention::Archive::new(files, section.after())))
 }
 
 async fn join(

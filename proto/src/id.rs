@@ -51,6 +51,9 @@ pub mod kind {
     /// Of an audit writer's incarnation.
     #[derive(Debug)]
     pub enum Writer {}
+    /// Of a legal hold.
+    #[derive(Debug)]
+    pub enum Hold {}
     /// Of an access token, refresh token family, API key or policy.
     #[derive(Debug)]
     pub enum Token {}
@@ -82,6 +85,9 @@ pub mod kind {
     impl IdKind for Writer {
         const PREFIX: &'static str = "wrt";
     }
+    impl IdKind for Hold {
+        const PREFIX: &'static str = "hld";
+    }
     impl IdKind for Token {
         const PREFIX: &'static str = "tok";
     }
@@ -105,6 +111,8 @@ pub type EventId = Id<kind::Event>;
 pub type RequestId = Id<kind::Request>;
 /// Names an audit writer.
 pub type WriterId = Id<kind::Writer>;
+/// Names a legal hold.
+pub type HoldId = Id<kind::Hold>;
 /// Names a token, key or policy.
 pub type TokenId = Id<kind::Token>;
 

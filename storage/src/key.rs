@@ -30,6 +30,7 @@
 // | SEARCH_STATE …       | 0080 | the index of the audit log              |
 // | PLATFORM_LOG_NEWS …  | 0090 | the log of all logs' heads, its witnesses |
 // | AUDIT_SINK …         | 00A0 | where audit events are sent             |
+// | AUDIT_PARTITION_KEY … | 00C0 | retention and erasure of audit events  |
 
 use aesp_proto::TenantId;
 
@@ -179,6 +180,22 @@ kinds! {
     AUDIT_SINK_CURSOR = 0x00A2;
     /// An event that a sink refused.
     AUDIT_DEAD_LETTER = 0x00A3;
+    /// The key of a partition of a tenant's audit log.
+    AUDIT_PARTITION_KEY = 0x00C0;
+    /// The key of a subject of a tenant's audit log.
+    AUDIT_SUBJECT_KEY = 0x00C1;
+    /// An audit key that was destroyed.
+    AUDIT_DESTRUCTION = 0x00C2;
+    /// How long a tenant's audit events are kept.
+    RETENTION_POLICY = 0x00C3;
+    /// What a tenant's retention rules were before.
+    RETENTION_HISTORY = 0x00C4;
+    /// A legal hold on audit events.
+    LEGAL_HOLD = 0x00C5;
+    /// How far a tenant's log was gone through for events whose keys were destroyed.
+    AUDIT_SWEEP = 0x00C6;
+    /// A bundle of audit events that lies on an object store.
+    AUDIT_BUNDLE = 0x00C7;
 }
 
 impl Kind {

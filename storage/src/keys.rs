@@ -163,7 +163,7 @@ impl Store {
     pub(crate) async fn initialise_once(&self) -> Result<(), Error> {
         let tx = self.begin();
         initialise(&tx).await?;
-        let (commit, _) = tx.into_commit(&self.new_request());
+        let (commit, ..) = tx.into_commit(&self.new_request());
         if let Some(commit) = commit {
             self.shared.engine.commit(commit).await?;
         }

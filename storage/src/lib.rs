@@ -1,6 +1,7 @@
 //! The store of the AESP Host: strictly serializable transactions over ordered byte keys, on an embedded engine (LMDB), on
 //! FoundationDB or in memory; typed rows sealed under their tenant's data key; tenant keys wrapped by a master key.
 
+mod audit_keys;
 mod backup_key;
 mod blind;
 mod engine;
@@ -31,6 +32,10 @@ mod store;
 mod tenant_keys;
 mod transaction;
 
+pub use audit_keys::{
+    AuditDestruction, AuditKey, AuditKeyName, AuditPartition, AuditPartitionKey, AuditPeriod, AuditSubject,
+    AuditSubjectKey, Destroyed, Opened,
+};
 pub use backup_key::BackupKey;
 pub use blind::Blind;
 pub use engine::{

@@ -74,7 +74,7 @@ impl Transaction {
         if self.get::<DataKeyRotation>(PLATFORM, &tenant).await?.is_some() {
             return Err(Error::KeyRotating { tenant });
         }
-        let to = self.change_data_keys(tenant, |plain| plain.add_data_key()).await?;
+        let to = self.change_keys(tenant, |plain| plain.add_data_key()).await?;
         let rotation =
             DataKeyRotation { to: to.0, started_at: now, next: None, seen: 0, resealed: 0, unreadable: 0 };
         self.put(PLATFORM, &tenant, &rotation).await?;
@@ -102,7 +102,7 @@ impl Transaction {
             }
             Err(error) => return Err(error),
         }
-        self.change_data_keys(tenant, |plain| {
+        self.change_keys(tenant, |plain| {
             plain.drop_old_data_keys();
             Ok(())
         })
@@ -111,7 +111,8 @@ impl Transaction {
         Ok(None)
     }
 
-    async fn change_data_keys<T>(
+    /// Changes the tenant's keys and gives them another name, so that nobody goes on with what was remembered of them.
+    pub(crate) async fn change_keys<T>(
         &self,
         tenant: TenantId,
         change: impl FnOnce(&mut crate::tenant_keys::PlainKeys) -> Result<T, Error>,

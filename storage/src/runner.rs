@@ -84,12 +84,15 @@ impl Store {
 
     async fn commit(&self, tx: Transaction, request: &mut Request, give_up: Instant) -> Result<(), Error> {
         tx.check_time()?;
-        let (commit, destroyed) = tx.into_commit(request);
+        let (commit, destroyed, made) = tx.into_commit(request);
         let Some(commit) = commit else { return Ok(()) };
         let committed = self.settle(commit, request, give_up).await;
         for tenant in destroyed {
             // Also when the commit failed: what is dropped from the cache is only read again.
             self.shared.keyring.forget(tenant);
+        }
+        if committed.is_ok() {
+            made.committed();
         }
         committed
     }

@@ -1,4 +1,8 @@
-use std::{path::Path, sync::Arc};
+use std::{
+    any::Any,
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 use aesp_proto::{Clock, Entropy, SystemClock};
 use futures::FutureExt;
@@ -19,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Entropy,
+    /// What others attached.
+    pub(crate) attached: Arc<OnceLock<Arc<dyn Any + Send + Sync>>>,
 }
 
 impl Store {
@@ -31,7 +37,7 @@ impl Store {
         entropy: Entropy,
     ) -> Self {
         let keyring = Arc::new(Keyring::new(provider));
-        Self { shared: Arc::new(Shared { engine, keyring, clock, entropy }) }
+        Self { shared: Arc::new(Shared { engine, keyring, clock, entropy, attached: Arc::default() }) }
     }
 
     fn on(engine: Arc<dyn Engine>, provider: Arc<dyn KeyProvider>) -> Self {
@@ -88,8 +94,15 @@ impl Store {
             keyring: Arc::clone(&self.shared.keyring),
             clock: Arc::clone(&self.shared.clock),
             entropy: self.shared.entropy.clone(),
+            attached: Arc::clone(&self.shared.attached),
         };
         (Self { shared: Arc::new(shared) }, engine, faults)
+    }
+
+    /// Attaches something that whoever has a transaction of this store finds by its type ([`Transaction::attached`]). Only the first is
+    /// kept; tells whether this was it.
+    pub fn attach<T: Send + Sync + 'static>(&self, what: Arc<T>) -> bool {
+        self.shared.attached.set(what).is_ok()
     }
 
     /// Resolves when the value of a raw key may have changed since the call (not since the first poll). A hint: it may

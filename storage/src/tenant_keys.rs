@@ -1,6 +1,8 @@
+use std::sync::Arc;
+
 use aws_lc_rs::hmac;
 
-use crate::{Blind, Error, Kind, seal::SealingKey};
+use crate::{AuditKey, Blind, Error, Kind, audit_keys::AuditRing, seal::SealingKey};
 
 mod plain;
 
@@ -30,8 +32,9 @@ pub struct TenantKeys {
     data: Vec<(DataKeyVersion, SealingKey)>,
     index: hmac::Key,
     digest: hmac::Key,
-    audit: SealingKey,
-    audit_key_id: [u8; 16],
+    audit: Arc<AuditKey>,
+    /// What was loaded of the keys that seal audit events; holds as long as these keys have their name.
+    audit_ring: Arc<AuditRing>,
 }
 
 // The first byte of a sealed value.
@@ -74,26 +77,31 @@ impl TenantKeys {
         self.data[self.data.len() - 1].0
     }
 
-    /// Seals a sensitive field of an audit event. `aad` must name what it is and where it lies.
-    ///
-    /// # Errors
-    /// [`Error::KeyProvider`] if there is no randomness.
-    pub fn audit_seal(&self, aad: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, Error> {
-        self.audit.seal(aad, plaintext)
-    }
-
-    /// Opens what [`audit_seal`](Self::audit_seal) sealed.
-    ///
-    /// # Errors
-    /// [`Error::Damaged`] if it was sealed under another key or `aad`, or was changed.
-    pub fn audit_open(&self, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, Error> {
-        self.audit.open(aad, sealed).ok_or_else(|| Error::damaged_row("a sealed audit field does not open"))
-    }
-
-    /// Returns the name of the audit key: random, no secret, stands in the events.
+    /// Returns the key that sealed the tenant's audit events before there were partitions.
     #[must_use]
-    pub fn audit_key_id(&self) -> [u8; 16] {
-        self.audit_key_id
+    pub fn audit_key(&self) -> &Arc<AuditKey> {
+        &self.audit
+    }
+
+    pub(crate) fn audit_ring(&self) -> &Arc<AuditRing> {
+        &self.audit_ring
+    }
+
+    /// Goes on with what was remembered beside the same keys.
+    pub(crate) fn go_on_with(&mut self, before: &Self) {
+        self.audit_ring = Arc::clone(&before.audit_ring);
+    }
+
+    /// Returns what [`remember`](Self::remember) was given, unless the keys have been renamed or dropped from memory since.
+    #[must_use]
+    pub fn remembered<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.audit_ring.remembered()
+    }
+
+    /// Remembers, in the place of what was remembered before, what was made of rows of the tenant that are changed only together with
+    /// the name of its keys ([`rename_tenant_keys`](crate::Transaction::rename_tenant_keys)).
+    pub fn remember<T: Send + Sync + 'static>(&self, what: Arc<T>) {
+        self.audit_ring.remember(what);
     }
 
     /// Returns the HMAC-SHA-256 of `bytes` under the digest key: equal for equal bytes within the tenant, and of no use for

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use tokio::{sync::OnceCell, time::Instant};
 
 use crate::{
-    Commit, Error, Observed, Snapshot, TenantKeys, limits, overlay::Overlay, request::Request, rights,
-    store::Shared,
+    Commit, Error, Observed, Snapshot, TenantKeys, audit_keys::Made, limits, overlay::Overlay,
+    request::Request, rights, store::Shared,
 };
 
 /// One attempt to read and write the store as if nobody else did. Made by [`Store::run`](crate::Store::run) only.
@@ -40,6 +40,8 @@ pub(crate) struct State {
     /// What this transaction adds to the log of changed rights.
     pub(crate) rights: Option<rights::Entry>,
     use_reserve: bool,
+    /// Audit keys that this transaction draws.
+    pub(crate) made: Made,
 }
 
 impl Transaction {
@@ -51,6 +53,12 @@ impl Transaction {
     /// Lets this transaction use the space that is kept back, so that revocations succeed on a full store.
     pub fn use_reserve(&self) {
         self.state().use_reserve = true;
+    }
+
+    /// Returns what was attached to the store, if it is of this type.
+    #[must_use]
+    pub fn attached<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.shared.attached.get().and_then(|attached| Arc::clone(attached).downcast().ok())
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -88,10 +96,10 @@ impl Transaction {
     }
 
     /// Ends the attempt. There is nothing to commit if nothing was written: a snapshot is consistent in itself.
-    pub(crate) fn into_commit(self, request: &Request) -> (Option<Commit>, Vec<TenantId>) {
+    pub(crate) fn into_commit(self, request: &Request) -> (Option<Commit>, Vec<TenantId>, Made) {
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         if state.overlay.is_empty() {
-            return (None, Vec::new());
+            return (None, Vec::new(), Made::default());
         }
         let use_reserve = state.use_reserve || state.overlay.only_removes();
         let points = state.points.into_iter().map(|(key, value)| Observed::Point { key, value });
@@ -99,6 +107,6 @@ impl Transaction {
         let mut mutations = state.overlay.into_mutations();
         request.add_to(&mut observed, &mut mutations);
         let commit = Commit { snapshot: self.snapshot.into_inner(), observed, mutations, use_reserve };
-        (Some(commit), state.destroyed)
+        (Some(commit), state.destroyed, state.made)
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use aesp_merkle::{Hash, leaf_hash};
 use aesp_proto::{Clock, TenantId, Timestamp, WriterId};
-use aesp_storage::{Error as StoreError, TenantKeys, Transaction};
+use aesp_storage::{AuditKey, Error as StoreError, TenantKeys, Transaction};
 use bytes::Bytes;
 use data_encoding::BASE64;
 use prost::Message;
@@ -19,6 +19,7 @@ use crate::{
     key::NodeKey,
     leaf::{self, Place},
     receipt::{Receipt, SignedBatch},
+    retention::{self, RetentionPolicy},
     rows::{self, WriterRow},
     unit::{Failed, Unit},
 };
@@ -146,7 +147,8 @@ struct Written {
 struct Grown {
     tenant: TenantId,
     link: Link,
-    keys: Result<Arc<TenantKeys>, StoreError>,
+    /// What seals the tenant's events, with the rules of how long they are kept.
+    keys: Result<(Arc<TenantKeys>, Arc<RetentionPolicy>), StoreError>,
     prefix: Vec<u8>,
     leaves: Vec<Hash>,
 }
@@ -168,7 +170,9 @@ impl<'a> Growth<'a> {
                 u16::try_from(grown.leaves.len()).ok().filter(|index| usize::from(*index) < MAX_EVENTS);
             let index = index.ok_or(Refusal::Event(Error::TooManyEvents(grown.leaves.len())))?;
             let place = Place { writer, sequence: grown.link.next_sequence + u64::from(index), timestamp };
-            let leaf = leaf::encode(event, place, &grown.keys).map_err(Refusal::Event)?;
+            let key = grown.key(tx, event, timestamp).await?;
+            let keys = key.as_ref().map(|(keys, key)| (&**keys, &**key));
+            let leaf = leaf::encode(event, place, keys).map_err(Refusal::Event)?;
             let size = leaf.len();
             grown.leaves.push(leaf_hash(&leaf));
             tx.set_versionstamped_key(&grown.prefix, &index.to_be_bytes(), &leaf).map_err(
@@ -189,7 +193,7 @@ impl<'a> Growth<'a> {
         Ok(match self.by_tenant.entry(tenant) {
             Entry::Occupied(entry) => *entry.get(),
             Entry::Vacant(entry) => {
-                let keys = match tx.tenant_keys(tenant).await {
+                let keys = match keys(tx, tenant).await {
                     Err(error) if concerns_all(&error) => return Err(Refusal::Store(error)),
                     keys => keys,
                 };
@@ -237,6 +241,38 @@ impl<'a> Growth<'a> {
         }
         Ok((links, signed))
     }
+}
+
+impl Grown {
+    /// Returns what seals the event's details. An event without details needs no key, so that the end of a tenant whose keys are
+    /// destroyed can still be recorded.
+    async fn key(
+        &self,
+        tx: &Transaction,
+        event: &Event,
+        at: Timestamp,
+    ) -> Result<Option<(Arc<TenantKeys>, Arc<AuditKey>)>, Refusal> {
+        if event.details.is_empty() {
+            return Ok(None);
+        }
+        let (keys, rules) = self.keys.as_ref().map_err(|error| Refusal::Event(error.clone().into()))?;
+        let period = rules.period_of(event, at);
+        let key = tx.audit_sealer(self.tenant, period, retention::subject_of(event)).await;
+        match key {
+            Ok(key) => Ok(Some((Arc::clone(keys), key))),
+            Err(error) if concerns_all(&error) => Err(Refusal::Store(error)),
+            Err(error) => Err(Refusal::Event(error.into())),
+        }
+    }
+}
+
+async fn keys(
+    tx: &Transaction,
+    tenant: TenantId,
+) -> Result<(Arc<TenantKeys>, Arc<RetentionPolicy>), StoreError> {
+    let keys = tx.tenant_keys(tenant).await?;
+    let rules = retention::rules(tx, tenant, &keys).await?;
+    Ok((keys, rules))
 }
 
 /// Tells whether the error is the store's trouble rather than that of one tenant's keys.

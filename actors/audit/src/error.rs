@@ -56,6 +56,22 @@ pub enum Error {
     /// Stored bytes of the log can't be read; they were damaged outside of the Host.
     #[error("the stored audit log is damaged: {0}")]
     Damaged(&'static str),
+    /// A part of the log lies on an object store and can't be had from there now.
+    #[error("object {object} of the audit archive {what}")]
+    Shelf {
+        /// The object's name.
+        object: String,
+        /// What is in the way.
+        what: String,
+    },
+    /// What lies on the object store is not the part of the log that was moved there. It is not believed.
+    #[error("object {object} of the audit archive {what}")]
+    ShelfDamaged {
+        /// The object's name.
+        object: String,
+        /// What is wrong with it.
+        what: String,
+    },
     /// The node's audit key can't be made or used.
     #[error("the audit key is unusable: {0}")]
     Key(&'static str),
@@ -82,7 +98,8 @@ impl Error {
             Self::Panicked(_) | Self::Damaged(_) | Self::Key(_) | Self::Metrics(_) => {
                 ErrorCode::InternalError
             }
-            Self::Store(_) => ErrorCode::ServiceUnavailable,
+            Self::ShelfDamaged { .. } => ErrorCode::InternalError,
+            Self::Shelf { .. } | Self::Store(_) => ErrorCode::ServiceUnavailable,
         }
     }
 
@@ -101,6 +118,13 @@ impl From<Error> for aesp_proto::Error {
             Error::Store(_) => {
                 let Error::Store(cause) = error else { unreachable!("matched above") };
                 return cause.into();
+            }
+            Error::Shelf { .. } | Error::ShelfDamaged { .. } => {
+                let answer = Self::new(code, error.to_string())
+                    .remedy("docs/audit-retention.md says what to do about the archive");
+                let retryable = error.is_retryable();
+                let answer = answer.because(error);
+                return if retryable { answer.retry_after(soon) } else { answer };
             }
             Error::Overloaded { retry_after } => {
                 ("the Host has too many requests in hand", Some(*retry_after))

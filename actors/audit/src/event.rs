@@ -32,6 +32,8 @@ pub struct Event {
     pub external: bool,
     /// How many like it this one stands for; 0 and 1 mean one.
     pub count: u64,
+    /// The classification of the contract that it is about. Not written: it decides how long the event is kept.
+    pub classification: Option<&'static str>,
     /// The sensitive part.
     pub details: Details,
 }
@@ -86,6 +88,7 @@ impl Event {
             on_behalf_of: None,
             external: false,
             count: 1,
+            classification: None,
             details: Details::default(),
         }
     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::{
     Error,
     rows::{self, Position},
+    shelf,
 };
 
 /// Events that are read at once.
@@ -77,7 +78,7 @@ async fn read(
     let (mut out, mut read) = (Vec::new(), 0);
     while out.len() < events && read < bytes {
         let limit = READ.min(events - out.len());
-        let rows = tx.range_raw(range.clone().limit(limit)).await?;
+        let rows = shelf::range(tx, tenant, range.clone().limit(limit)).await?;
         let last = rows.len() < limit;
         for (key, leaf) in rows {
             let position = rows::position(&key).ok_or(Error::Damaged("an event's key"))?;

@@ -21,7 +21,8 @@ use crate::{
         Trailer, View,
     },
     range_check::TimeRange,
-    rows::{self, Commit, Position},
+    rows::{self, Commit, Position, past_commit as past},
+    shelf,
     view::{self, Keys},
 };
 
@@ -138,7 +139,8 @@ impl Export {
                     let mut end = None;
                     for prefix in [rows::batches(tenant), rows::events(tenant)] {
                         let last = Range::prefix(&prefix).limit(1).reverse(true).snapshot(true);
-                        let last = tx.range_raw(last).await?.first().and_then(|(key, _)| rows::commit(key));
+                        let last = shelf::range(tx, tenant, last).await?;
+                        let last = last.first().and_then(|(key, _)| rows::commit(key));
                         end = end.max(last);
                     }
                     let sealed = checkpoints::last(tx, tenant).await?;
@@ -290,25 +292,19 @@ impl Export {
         self.store
             .run(move |tx| {
                 Box::pin(async move {
-                    let keys = view::keys(tx, tenant).await?;
+                    let mut keys = Keys::load(tx, tenant).await?;
                     let (commits, more) = match end {
                         Some(end) => read(tx, tenant, after, end).await?,
                         None => (Vec::new(), false),
                     };
+                    let rows = commits.iter().flat_map(|(_, leaves)| leaves);
+                    let leaves = rows.filter_map(|(_, leaf)| AuditLeaf::decode(leaf.as_ref()).ok());
+                    keys.learn(tx, &leaves.collect::<Vec<_>>()).await?;
                     Ok(Part { commits, keys, more })
                 })
             })
             .await
     }
-}
-
-/// Returns the first key after all of a commit's.
-fn past(mut prefix: Vec<u8>, commit: &Commit) -> Vec<u8> {
-    prefix.extend_from_slice(commit);
-    prefix.push(u8::MAX);
-    prefix.push(u8::MAX);
-    prefix.push(u8::MAX);
-    prefix
 }
 
 async fn read(
@@ -322,14 +318,14 @@ async fn read(
         None => prefix,
     };
     let batches = Range::new(from(rows::batches(tenant)), past(rows::batches(tenant), &end));
-    let batches = tx.range_raw(batches.limit(PART_BATCHES).snapshot(true)).await?;
+    let batches = shelf::range(tx, tenant, batches.limit(PART_BATCHES).snapshot(true)).await?;
     let last_part = batches.len() < PART_BATCHES;
     let mut start = from(rows::events(tenant));
     let (mut commits, mut bytes) = (Vec::new(), 0);
     for batch in batches {
         let commit = rows::commit(&batch.0).ok_or(Error::Damaged("a batch has a bad key"))?;
         let stop = past(rows::events(tenant), &commit);
-        let leaves = tx.range_raw(Range::new(start, stop.as_slice()).snapshot(true)).await?;
+        let leaves = shelf::range(tx, tenant, Range::new(start, stop.as_slice()).snapshot(true)).await?;
         start = stop;
         bytes += leaves.iter().map(|(_, leaf)| leaf.len()).sum::<usize>();
         let (own, strays) = leaves.into_iter().partition(|(key, _)| rows::commit(key) == Some(commit));
@@ -342,7 +338,8 @@ async fn read(
     if last_part {
         let stop = past(rows::events(tenant), &end);
         if start < stop {
-            commits.push((None, tx.range_raw(Range::new(start, stop).limit(10_000).snapshot(true)).await?));
+            let strays = Range::new(start, stop).limit(10_000).snapshot(true);
+            commits.push((None, shelf::range(tx, tenant, strays).await?));
         }
     }
     Ok((commits, !last_part))

@@ -1,12 +1,10 @@
 //! The fixed bytes of an event: `AuditLeaf` with an `AuditSealed` inside (proto/aesp/v1/audit.proto).
 
-use std::sync::Arc;
-
 use aesp_proto::{
     EventId, TenantId, Timestamp, WriterId,
     v1::{AuditLeaf, AuditSealed, audit_sealed::Field},
 };
-use aesp_storage::{Error as StoreError, TenantKeys};
+use aesp_storage::{AuditKey, TenantKeys};
 use prost::Message;
 
 use crate::{Details, Error, Event};
@@ -38,23 +36,21 @@ pub(crate) fn sealed_aad(event: &EventId, tenant: &TenantId) -> [u8; 32] {
     aad
 }
 
-/// Encodes the event, its details sealed under the tenant's audit key. Without details it needs no key, so that the end of
-/// a tenant whose keys are destroyed can still be recorded.
+/// Encodes the event, its details sealed under the key; those of an event without details are not looked at.
 ///
 /// # Errors
 /// [`Error::EventTooLarge`] above the size of a leaf; the store's error when it can't be sealed.
 pub(crate) fn encode(
     event: &Event,
     place: Place,
-    keys: &Result<Arc<TenantKeys>, StoreError>,
+    keys: Option<(&TenantKeys, &AuditKey)>,
 ) -> Result<Vec<u8>, Error> {
-    let (sealed, key_id) = if event.details.is_empty() {
-        (Vec::new(), Vec::new())
-    } else {
-        let keys = keys.as_ref().map_err(StoreError::clone)?;
+    let (sealed, key_id) = if let Some((keys, key)) = keys {
         let plaintext = plaintext(&event.details, |bytes| keys.digest(bytes).to_vec()).encode_to_vec();
         let aad = sealed_aad(&event.id, &event.tenant);
-        (keys.audit_seal(&aad, &plaintext)?, keys.audit_key_id().to_vec())
+        (key.seal(&aad, &plaintext)?, key.id().to_vec())
+    } else {
+        (Vec::new(), Vec::new())
     };
     let bytes = leaf(event, place, sealed, key_id).encode_to_vec();
     if bytes.len() > LEAF_BYTES {

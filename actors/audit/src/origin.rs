@@ -14,6 +14,7 @@ use prost::Message;
 use crate::{
     Duty, Error, Event, Options, Recorder, checkpoints,
     rows::{self, Commit},
+    shelf,
 };
 
 /// What the first event of a log says that goes on in a restored store.
@@ -136,7 +137,7 @@ async fn end(tx: &Transaction, tenant: TenantId) -> Result<(End, Option<Checkpoi
     };
     let sealed = checkpoints::last(tx, tenant).await?.and_then(|kept| Checkpoint::glance(&kept.note));
     let last = Range::prefix(&rows::batches(tenant)).limit(1).reverse(true).snapshot(true);
-    let Some((key, proof)) = tx.range_raw(last).await?.into_iter().next() else {
+    let Some((key, proof)) = shelf::range(tx, tenant, last).await?.into_iter().next() else {
         return Ok((None, sealed, keys));
     };
     let commit = rows::commit(&key).ok_or(Error::Damaged("a batch has a bad key"))?;

@@ -10,7 +10,7 @@ use prost::Message;
 use crate::{
     Error, Filter, cursor,
     rows::{self, Position},
-    seek::seek,
+    shelf,
     view::{self, Keys},
 };
 
@@ -120,13 +120,14 @@ impl Query {
             (Some(position), false) => range.start = key(&[position.as_slice(), &[0]].concat()),
             (None, true) => {
                 if let Some(end) = self.end {
-                    range.end = seek(tx, &range, end.plus(DISORDER)).await?;
+                    range.end = shelf::seek(tx, self.tenant, end.plus(DISORDER)).await?;
                 }
             }
             (None, false) => {
                 if let Some(start) = self.start {
                     let disorder = i64::try_from(DISORDER.as_millis()).unwrap_or(i64::MAX);
-                    range.start = seek(tx, &range, Timestamp(start.0.saturating_sub(disorder))).await?;
+                    let at = Timestamp(start.0.saturating_sub(disorder));
+                    range.start = shelf::seek(tx, self.tenant, at).await?;
                 }
             }
         }
@@ -165,15 +166,17 @@ pub async fn query(store: &Store, query: &Query) -> Result<Page, Error> {
 pub async fn query_in(tx: &Transaction, query: &Query, span: Span) -> Result<Page, Error> {
     let after = query.after()?;
     let limit = query.page_events();
-    let keys = view::keys(tx, query.tenant).await?;
+    let mut keys = Keys::load(tx, query.tenant).await?;
     let mut range = query.range(tx, after).await?;
     span.bound(query.tenant, &mut range);
     let (mut page, mut rows_read, mut bytes_read) = (Page::default(), 0, 0);
     loop {
-        let rows = tx.range_raw(range.clone().limit(READ_ROWS)).await?;
+        let rows = shelf::range(tx, query.tenant, range.clone().limit(READ_ROWS)).await?;
         let last = rows.len() < READ_ROWS;
-        for (key, value) in &rows {
-            let leaf = AuditLeaf::decode(value.as_ref()).map_err(|_| Error::Damaged("an event"))?;
+        let leaves = rows.iter().map(|(_, value)| AuditLeaf::decode(value.as_ref()));
+        let leaves = leaves.collect::<Result<Vec<_>, _>>().map_err(|_| Error::Damaged("an event"))?;
+        keys.learn(tx, leaves.iter().filter(|leaf| query.filter.admits_leaf(leaf))).await?;
+        for ((key, value), leaf) in rows.iter().zip(leaves) {
             if query.is_past(Timestamp(leaf.timestamp_ms)) {
                 return Ok(page);
             }

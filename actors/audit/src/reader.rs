@@ -13,7 +13,7 @@ use crate::{
     Error, Query, Span,
     query::DISORDER,
     rows::{self, Position},
-    seek::seek,
+    shelf,
     view::{self, Keys},
 };
 
@@ -26,7 +26,7 @@ pub struct Stored {
     pub leaf: AuditLeaf,
 }
 
-/// Opens the sealed parts of a tenant's events, as long as the key is there.
+/// Opens the sealed parts of a tenant's events, as long as their keys are there.
 pub struct Opener(Keys);
 
 impl Opener {
@@ -35,16 +35,28 @@ impl Opener {
     /// # Errors
     /// The store's.
     pub async fn load(tx: &Transaction, tenant: TenantId) -> Result<Self, Error> {
-        Ok(Self(view::keys(tx, tenant).await?))
+        Ok(Self(Keys::load(tx, tenant).await?))
+    }
+
+    /// Finds the keys of these events, so that they can be opened.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn learn<'l>(
+        &mut self,
+        tx: &Transaction,
+        leaves: impl IntoIterator<Item = &'l AuditLeaf> + Send,
+    ) -> Result<(), Error> {
+        Ok(self.0.learn(tx, leaves).await?)
     }
 
     /// Tells whether the tenant has keys.
     #[must_use]
     pub fn has_keys(&self) -> bool {
-        self.0.is_ok()
+        self.0.usable()
     }
 
-    /// Returns the readable event.
+    /// Returns the readable event. Those that were not shown to [`learn`](Self::learn) stay shut.
     #[must_use]
     pub fn event(&self, leaf: &AuditLeaf) -> AuditEvent {
         view::event(leaf, &self.0)
@@ -69,7 +81,7 @@ pub async fn read_span(
 ) -> Result<Vec<Stored>, Error> {
     let mut range = Range::prefix(&rows::events(tenant)).limit(limit).snapshot(true);
     span.bound(tenant, &mut range);
-    tx.range_raw(range).await?.iter().map(|(key, leaf)| stored(key, leaf)).collect()
+    shelf::range(tx, tenant, range).await?.iter().map(|(key, leaf)| stored(key, leaf)).collect()
 }
 
 /// Returns the event at each of the places; none where there is none.
@@ -83,7 +95,7 @@ pub async fn read_at(
 ) -> Result<Vec<Option<Stored>>, Error> {
     let one = async |position: &Position| {
         let key = [rows::events(tenant).as_slice(), position].concat();
-        let Some(leaf) = tx.get_raw(&key).await? else { return Ok(None) };
+        let Some(leaf) = shelf::get(tx, tenant, &key).await? else { return Ok(None) };
         stored(&Bytes::from(key), &leaf).map(Some)
     };
     try_join_all(positions.iter().map(one)).await
@@ -99,8 +111,7 @@ pub async fn place_before(
     at: Timestamp,
 ) -> Result<Option<Position>, Error> {
     let disorder = i64::try_from(DISORDER.as_millis()).unwrap_or(i64::MAX);
-    let range = Range::prefix(&rows::events(tenant));
-    let key = seek(tx, &range, Timestamp(at.0.saturating_sub(disorder))).await?;
+    let key = shelf::seek(tx, tenant, Timestamp(at.0.saturating_sub(disorder))).await?;
     match rows::position(&key) {
         Some(first) => Ok(u128::from_be_bytes(first).checked_sub(1).map(u128::to_be_bytes)),
         // Beyond all that there is, or there is nothing.
@@ -114,7 +125,7 @@ pub async fn place_before(
 /// The store's, or [`Error::Damaged`].
 pub async fn end_of_log(tx: &Transaction, tenant: TenantId) -> Result<Option<Position>, Error> {
     let last = Range::prefix(&rows::events(tenant)).limit(1).reverse(true).snapshot(true);
-    let last = tx.range_raw(last).await?;
+    let last = shelf::range(tx, tenant, last).await?;
     let place = |key: &Bytes| rows::position(key).ok_or(Error::Damaged("an event's key"));
     last.first().map(|(key, _)| place(key)).transpose()
 }

@@ -57,6 +57,13 @@ pub(crate) fn commit_at(number: u128) -> Commit {
     commit
 }
 
+/// Returns the first key after all of a commit's; `prefix` is that of events or batches.
+pub(crate) fn past_commit(mut prefix: Vec<u8>, commit: &Commit) -> Vec<u8> {
+    prefix.extend_from_slice(commit);
+    prefix.extend_from_slice(&[u8::MAX; 3]);
+    prefix
+}
+
 /// Reads the position from an event's key.
 pub(crate) fn position(key: &[u8]) -> Option<Position> {
     key.get(PREFIX_BYTES..)?.try_into().ok()

@@ -54,12 +54,16 @@ pub async fn tail(
         ReadFrom::After(position) => Some(position),
         ReadFrom::About(time) => place_before(tx, tenant, time).await?,
     };
-    let opener = Opener::load(tx, tenant).await?;
+    let mut opener = Opener::load(tx, tenant).await?;
     let found = events::after(tx, tenant, after, limit, limit_bytes).await?;
     let bytes: usize = found.iter().map(|(_, leaf)| leaf.len()).sum();
     let more = found.len() >= limit || bytes >= limit_bytes;
-    let open = |(position, leaf): (Position, Bytes)| {
-        let leaf = AuditLeaf::decode(leaf).map_err(|_| Error::Damaged("an event"));
+    let decode = |(position, leaf): (Position, Bytes)| {
+        (position, AuditLeaf::decode(leaf).map_err(|_| Error::Damaged("an event")))
+    };
+    let found: Vec<_> = found.into_iter().map(decode).collect();
+    opener.learn(tx, found.iter().filter_map(|(_, leaf)| leaf.as_ref().ok())).await?;
+    let open = |(position, leaf): (Position, Result<AuditLeaf, Error>)| {
         (position, leaf.map(|leaf| opener.event(&leaf)))
     };
     Ok(Tail { events: found.into_iter().map(open).collect(), more })
@@ -74,8 +78,9 @@ pub async fn find(
     tenant: TenantId,
     position: &Position,
 ) -> Result<Option<AuditEvent>, Error> {
-    let opener = Opener::load(tx, tenant).await?;
+    let mut opener = Opener::load(tx, tenant).await?;
     let stored = read_at(tx, tenant, &[*position]).await?.pop().flatten();
+    opener.learn(tx, stored.iter().map(|stored| &stored.leaf)).await?;
     Ok(stored.map(|stored| opener.event(&stored.leaf)))
 }
 

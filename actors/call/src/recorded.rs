@@ -207,6 +207,7 @@ impl Calls {
         event.revision = permitted.permit.revision();
         event.details.resource = format!("tool:{}@{}", contract.name(), contract.version());
         event.details.arguments = Some(validated.admitted.request.arguments.clone());
+        event.classification = Some(contract.classification().as_str());
         if validated.contract.is_development() {
             event.details.fields.push(("development".into(), "true".into()));
         }

@@ -40,8 +40,11 @@ fn of_every_tenant() -> Vec<Role> {
         ),
         role(
             "auditor",
-            "Reads, exports and proves the audit log, and reads everything else.",
-            vec![grant(["audit.query", "audit.export", "audit.prove", "*.read", "*.list"], &["*"])],
+            "Reads, exports and proves the audit log, reports who could and who did, and reads everything else.",
+            vec![grant(
+                ["audit.query", "audit.export", "audit.prove", "audit.report", "*.read", "*.list"],
+                &["*"],
+            )],
         ),
         role(
             "operator",

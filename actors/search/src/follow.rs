@@ -70,8 +70,9 @@ impl Follow {
         let read = self.store.run(move |tx| {
             let query = query.clone();
             Box::pin(async move {
-                let opener = Opener::load(tx, query.tenant).await?;
+                let mut opener = Opener::load(tx, query.tenant).await?;
                 let stored = read_span(tx, query.tenant, span, ROWS).await?;
+                opener.learn(tx, stored.iter().map(|one| &one.leaf)).await?;
                 let (mut events, mut bytes, mut after) = (Vec::new(), 0, span.after);
                 let mut at_end = stored.len() < ROWS;
                 for one in stored {

@@ -8,6 +8,7 @@ mod cells;
 mod error;
 mod follow;
 mod follower;
+mod forget;
 mod groups;
 mod index;
 mod locate;

@@ -177,7 +177,9 @@ impl Reading<'_> {
         while !hits.is_empty() {
             let (now, later) = hits.split_at(hits.len().min(limit - page.events.len()));
             hits = later;
-            for (position, stored) in now.iter().zip(read_at(tx, query.tenant, now).await?) {
+            let found = read_at(tx, query.tenant, now).await?;
+            self.opener.learn(tx, found.iter().flatten().map(|stored| &stored.leaf)).await?;
+            for (position, stored) in now.iter().zip(found) {
                 // The log has nothing there: the index is wrong.
                 let stored = stored.ok_or(Error::Segment(number))?;
                 if let Some(event) = self.opener.admit(query, &stored.leaf) {

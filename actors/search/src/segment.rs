@@ -30,7 +30,8 @@ pub(crate) async fn write(
     events: &[Stored],
 ) -> Result<SegmentRow, Error> {
     let keys = tx.tenant_keys(tenant).await?;
-    let opener = Opener::load(tx, tenant).await?;
+    let mut opener = Opener::load(tx, tenant).await?;
+    opener.learn(tx, events.iter().map(|stored| &stored.leaf)).await?;
     let (mut terms, mut known, mut counter) =
         (BTreeMap::<Term, Vec<u16>>::new(), Terms::default(), Counter::default());
     for (ordinal, stored) in (0_u16..).zip(events) {

@@ -25,21 +25,30 @@ impl Place {
     /// [`Error::Unconfigured`], [`Error::Credentials`], or that the target can't be one.
     pub(crate) fn of(config: &Config, provider: Arc<dyn KeyProvider>) -> Result<Self, Error> {
         let section = config.backup.as_ref().ok_or(Error::Unconfigured)?;
-        let mut credentials = match &section.credentials_file {
-            Some(path) => read(path)?,
-            None => found(|name| std::env::var(name).ok()),
-        };
-        if let Some(path) = &section.ca {
-            let pem = fs::read_to_string(path).map_err(|error| unusable(path, &error.to_string()))?;
-            credentials.roots_pem = Some(pem);
-        }
-        let mut target = Target::parse(&section.target, credentials)?;
+        let files = (section.credentials_file.as_deref(), section.ca.as_deref());
+        let mut target = target(&section.target, files)?;
         if section.object_lock_days > 0 {
             target = target.with_object_lock(section.object_lock_days)?;
         }
         let description = provider.describe();
         Ok(Self { target, key: ArchiveKey { provider, description } })
     }
+}
+
+/// Returns an object store with the credentials of a file, or of the environment, and the authorities of another.
+///
+/// # Errors
+/// [`Error::Credentials`], or that the target can't be one.
+pub(crate) fn target(url: &str, (file, ca): (Option<&Path>, Option<&Path>)) -> Result<Target, Error> {
+    let mut credentials = match file {
+        Some(path) => read(path)?,
+        None => found(|name| std::env::var(name).ok()),
+    };
+    if let Some(path) = ca {
+        let pem = fs::read_to_string(path).map_err(|error| unusable(path, &error.to_string()))?;
+        credentials.roots_pem = Some(pem);
+    }
+    Ok(Target::parse(url, credentials)?)
 }
 
 /// Returns how the store of this configuration is opened, where it is lmdb's.

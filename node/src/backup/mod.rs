@@ -15,7 +15,7 @@ mod rows;
 mod watched;
 
 pub(crate) use self::{
-    archive::{Place, map_size},
+    archive::{Place, map_size, target},
     drill::{Drilled, drill},
     error::Error,
     fdb::{Destination, FdbLive, drill as drill_fdb, restore as restore_fdb},

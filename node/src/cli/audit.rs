@@ -2,6 +2,7 @@ mod export;
 mod filter;
 mod index;
 mod manifest;
+mod retention;
 mod search;
 mod stats;
 
@@ -67,6 +68,21 @@ pub(crate) enum Audit {
     /// Where events are sent as they happen.
     #[command(subcommand)]
     Sink(AuditSink),
+    /// How long events are kept.
+    #[command(subcommand)]
+    Retention(retention::Retention),
+    /// What keeps events beyond that.
+    #[command(subcommand)]
+    Hold(retention::Hold),
+    /// Erase what is recorded of a person or account, for good: destroy its key.
+    Erase(retention::Erase),
+    /// List what was erased: when, by which rule or whom, how many events.
+    Destructions(retention::Destructions),
+    /// Where the oldest events lie.
+    #[command(subcommand)]
+    Archive(retention::Archive),
+    /// Tell who could use which tool, and who did.
+    AccessReport(retention::AccessReport),
 }
 
 impl Audit {
@@ -91,6 +107,12 @@ impl Audit {
             Self::ResetWitness { name } => platform_log::reset_witness(ctx, name).await,
             Self::VerifyAnchors(verify) => verify.run(ctx).await,
             Self::Sink(sink) => sink.run(ctx).await,
+            Self::Retention(retention) => retention.run(ctx).await,
+            Self::Hold(hold) => hold.run(ctx).await,
+            Self::Erase(erase) => erase.run(ctx).await,
+            Self::Destructions(destructions) => destructions.run(ctx).await,
+            Self::Archive(archive) => archive.run(ctx).await,
+            Self::AccessReport(report) => report.run(ctx).await,
         }
     }
 }

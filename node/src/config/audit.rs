@@ -1,7 +1,7 @@
 use aesp_keys::SecretRef;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, validate::Check};
+use super::{AuditArchive, Error, validate::Check};
 
 /// What becomes of audit events beside the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,16 @@ pub struct Audit {
     /// Where its checkpoints are anchored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub anchor: Option<aesp_witness::Anchor>,
+    /// What tenants may say of how long their events are kept. The same at every node.
+    #[serde(skip_serializing_if = "is_usual")]
+    pub retention: aesp_retention::Limits,
+    /// Where the oldest events are moved to, if they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archive: Option<AuditArchive>,
+}
+
+fn is_usual(limits: &aesp_retention::Limits) -> bool {
+    *limits == aesp_retention::Limits::default()
 }
 
 impl Audit {
@@ -30,6 +40,10 @@ impl Audit {
 
 impl Check<'_> {
     pub(super) fn audit(&self, mut audit: Audit) -> Result<Audit, Error> {
+        if let Err((wrong, found, expected)) = audit.retention.check() {
+            return self.invalid(&format!("audit.retention.{wrong}"), found.to_string(), expected);
+        }
+        audit.archive = audit.archive.map(|archive| self.audit_archive(archive)).transpose()?;
         for (at, sink) in audit.sinks.iter().enumerate() {
             let key = |key: &str| format!("audit.sinks.{at}.{key}");
             if let Err((wrong, expected)) = sink.check() {

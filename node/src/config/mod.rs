@@ -1,6 +1,7 @@
 //! One TOML file, `AESP_<SECTION>__<KEY>` variables, then flags: parsed, validated, and only then used.
 
 mod audit;
+mod audit_archive;
 mod backup;
 mod backup_fdb;
 mod cluster;
@@ -16,6 +17,7 @@ mod validate;
 mod validate_keys;
 
 pub use audit::Audit;
+pub use audit_archive::AuditArchive;
 pub use backup::Backup;
 pub use backup_fdb::BackupFdb;
 pub use cluster::Cluster;

@@ -254,6 +254,23 @@ fn a_secret_in_the_place_of_its_reference_is_not_repeated() {
 }
 
 #[test]
+fn bounds_of_retention_are_checked() {
+    let text = |default: u32, minimum: u32, maximum: u32| {
+        format!(
+            "[audit.retention]\ndefault_days = {default}\nminimum_days = {minimum}\nmaximum_days = {maximum}\n"
+        )
+    };
+    let limits = load_text(&text(365, 30, 3_650), &[]).unwrap().audit.retention;
+    assert_eq!((limits.default_days, limits.minimum_days, limits.maximum_days), (365, 30, 3_650));
+    for (wrong, key) in [(text(0, 30, 3_650), "default_days"), (text(29, 30, 0), "default_days")] {
+        let error = load_text(&wrong, &[]).unwrap_err();
+        assert!(error.contains(&format!("`audit.retention.{key}`")), "{error}");
+    }
+    let error = load_text(&text(0, 30, 29), &[]).unwrap_err();
+    assert!(error.starts_with("aesp.toml:4: `audit.retention.maximum_days` is "), "{error}");
+}
+
+#[test]
 fn each_sink_of_audit_events_is_checked_and_its_files_lie_beside() {
     let good = "[[audit.sinks]]\nname = \"a\"\ntarget = \"tls://a.example:6514\"\nca = \"ca.pem\"\n\n\
                 [[audit.sinks]]\nname = \"b\"\nkind = \"webhook\"\ntarget = \"https://b.example/\"\nsecret = \"file:b\"\n";

@@ -43,6 +43,7 @@ pub(crate) struct Context {
     pub(crate) backups: Backups,
     pub(crate) sinks: Sinks,
     pub(crate) witnessing: Witnessing,
+    pub(crate) retention: aesp_retention::Duty,
     pub(crate) duty: Duty,
     pub(crate) entropy: Entropy,
     pub(crate) clock: Arc<dyn Clock>,

@@ -1,5 +1,6 @@
 //! The gRPC services: each RPC authenticates in the guard, asks for its grant, and does one thing under it.
 
+mod access_report;
 mod agent;
 mod audit;
 mod audit_sinks;
@@ -19,22 +20,23 @@ mod platform_log;
 mod policy;
 mod proofs;
 mod registry;
+mod retention;
 mod runtime;
 pub(crate) mod tenant;
 #[cfg(test)]
 mod tests;
 
 use aesp_proto::v1::{
-    agent_service_server::AgentServiceServer, audit_sink_service_server::AuditSinkServiceServer,
-    backup_service_server::BackupServiceServer, catalog_service_server::CatalogServiceServer,
-    cluster_service_server::ClusterServiceServer,
+    access_report_service_server::AccessReportServiceServer, agent_service_server::AgentServiceServer,
+    audit_sink_service_server::AuditSinkServiceServer, backup_service_server::BackupServiceServer,
+    catalog_service_server::CatalogServiceServer, cluster_service_server::ClusterServiceServer,
     enterprise_audit_service_server::EnterpriseAuditServiceServer,
     enterprise_authentication_service_server::EnterpriseAuthenticationServiceServer,
     enterprise_authorization_service_server::EnterpriseAuthorizationServiceServer,
     enterprise_configuration_service_server::EnterpriseConfigurationServiceServer,
     enterprise_identity_service_server::EnterpriseIdentityServiceServer,
     enterprise_policy_service_server::EnterprisePolicyServiceServer, key_service_server::KeyServiceServer,
-    platform_log_service_server::PlatformLogServiceServer,
+    platform_log_service_server::PlatformLogServiceServer, retention_service_server::RetentionServiceServer,
     runtime_registry_service_server::RuntimeRegistryServiceServer,
     runtime_service_server::RuntimeServiceServer, tenant_service_server::TenantServiceServer,
 };
@@ -62,6 +64,8 @@ pub(crate) fn routes(context: &Context, message_bytes: usize) -> Routes {
     let audit = EnterpriseAuditServiceServer::new(audit::Audit(own()));
     let sinks = AuditSinkServiceServer::new(audit_sinks::AuditSinks(own()));
     let platform_log = PlatformLogServiceServer::new(platform_log::PlatformLogs(own()));
+    let retention = RetentionServiceServer::new(retention::Retention(own()));
+    let reports = AccessReportServiceServer::new(access_report::AccessReports(own()));
     let tenant = TenantServiceServer::new(tenant::Tenants(own()));
     let cluster = ClusterServiceServer::new(cluster::Nodes(own()));
     let backup = BackupServiceServer::new(backup::Backup(own()));
@@ -79,6 +83,8 @@ pub(crate) fn routes(context: &Context, message_bytes: usize) -> Routes {
         .add_service(audit.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
         .add_service(sinks.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
         .add_service(platform_log.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
+        .add_service(retention.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
+        .add_service(reports.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
         .add_service(tenant.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
         .add_service(keys.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
         .add_service(cluster.max_decoding_message_size(message_bytes).accept_compressed(GZIP))

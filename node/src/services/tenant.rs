@@ -129,6 +129,8 @@ impl tenant_service_server::TenantService for Tenants {
         let tenant = self.0.denied(&granted, "tenant:unknown", tenant).await?;
         let resource = format!("tenant:{tenant}");
         let confirmed = entry.message.confirm_name;
+        let held = self.0.store.run(move |tx| Box::pin(not_held(tx, tenant))).await;
+        self.0.checked(&granted, &resource, held).await?;
         // While its keys are there its sessions can still be ended, each with its record.
         let view = self.0.checked(&granted, &resource, self.0.views.get(tenant).await).await?;
         if view.tenant.row().name == confirmed {
@@ -144,6 +146,7 @@ impl tenant_service_server::TenantService for Tenants {
                         return Err(Error::invalid("confirm_name is not the tenant's name")
                             .remedy("repeat the name of the tenant that is to be deleted for ever"));
                     }
+                    not_held(tx, tenant).await?;
                     aesp_tenant::delete(tx, tenant).await?;
                     Ok(())
                 })
@@ -174,5 +177,18 @@ impl tenant_service_server::TenantService for Tenants {
             node.name = known.map(|known| known.name.clone()).unwrap_or_default();
         }
         Ok(Response::new(usage))
+    }
+}
+
+/// Refuses what would destroy the keys of a tenant that a legal hold keeps.
+async fn not_held(tx: &Transaction, tenant: TenantId) -> Result<(), Error> {
+    let holds = match aesp_retention::holds(tx, tenant).await {
+        // Deleted before: there is nothing left to keep.
+        Err(aesp_retention::Error::Store(aesp_storage::Error::KeyDestroyed { .. })) => return Ok(()),
+        holds => holds?,
+    };
+    match aesp_retention::hold_on_all(&holds) {
+        Some(hold) => Err(aesp_retention::Error::Held(hold).into()),
+        None => Ok(()),
     }
 }

@@ -3,9 +3,10 @@ use std::{fmt, time::Duration};
 use aesp_proto::{
     Entropy, Error, ErrorCode,
     v1::{
-        CreateSessionRequest, agent_service_client::AgentServiceClient,
-        audit_sink_service_client::AuditSinkServiceClient, backup_service_client::BackupServiceClient,
-        catalog_service_client::CatalogServiceClient, cluster_service_client::ClusterServiceClient,
+        CreateSessionRequest, access_report_service_client::AccessReportServiceClient,
+        agent_service_client::AgentServiceClient, audit_sink_service_client::AuditSinkServiceClient,
+        backup_service_client::BackupServiceClient, catalog_service_client::CatalogServiceClient,
+        cluster_service_client::ClusterServiceClient,
         enterprise_audit_service_client::EnterpriseAuditServiceClient,
         enterprise_authentication_service_client::EnterpriseAuthenticationServiceClient,
         enterprise_authorization_service_client::EnterpriseAuthorizationServiceClient,
@@ -13,6 +14,7 @@ use aesp_proto::{
         enterprise_identity_service_client::EnterpriseIdentityServiceClient,
         enterprise_policy_service_client::EnterprisePolicyServiceClient,
         key_service_client::KeyServiceClient, platform_log_service_client::PlatformLogServiceClient,
+        retention_service_client::RetentionServiceClient,
         runtime_registry_service_client::RuntimeRegistryServiceClient,
         tenant_service_client::TenantServiceClient,
     },
@@ -156,6 +158,10 @@ services! {
     audit_sinks: AuditSinkServiceClient;
     /// Returns the generated client of `PlatformLogService`: the log of all logs' heads, and its witnesses.
     platform_log: PlatformLogServiceClient;
+    /// Returns the generated client of `RetentionService`: how long audit events are kept, and what was erased.
+    retention: RetentionServiceClient;
+    /// Returns the generated client of `AccessReportService`: who could use which tool, and who did.
+    access_reports: AccessReportServiceClient;
     /// Returns the generated client of `EnterpriseConfigurationService`.
     configuration: EnterpriseConfigurationServiceClient;
     /// Returns the generated client of `RuntimeRegistryService`: who may be a Runtime, and who is connected.

@@ -8,7 +8,7 @@ use aesp_storage::{Keep, LmdbEngine, Restoring};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 
-use self::choice::choose;
+use self::{choice::choose, shredded::Destroyed};
 use crate::{
     Archive, Error, Point, Progress, Scope, SnapshotId, Version,
     archive::{ChunkEnd, ChunkHead, Kind, LineState, ManifestChunk, Opened, Shared, name},
@@ -112,10 +112,10 @@ impl Archive {
         }
         drop(replayed);
         let (destroyed, unread_after) = match at {
-            Point::Latest => (Vec::new(), None),
+            Point::Latest => (Destroyed::default(), None),
             _ => self.0.destroyed_after(&overview, line, end.0).await,
         };
-        batch.push(shredded::without_keys(&destroyed)).await?;
+        batch.push(destroyed.removal()).await?;
         batch.write().await?;
         let version_base = Version(archive_version.0.saturating_add(VERSION_GAP));
         batch.restoring.finish(version_base.0).await?;
@@ -131,7 +131,7 @@ impl Archive {
             rows: inventory.rows,
             bytes: inventory.bytes,
             digest: inventory.digest,
-            destroyed,
+            destroyed: destroyed.tenants(),
             unread_after,
         })
     }

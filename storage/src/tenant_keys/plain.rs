@@ -1,9 +1,11 @@
+use std::sync::Arc;
+
 use aws_lc_rs::hmac;
 use zeroize::Zeroizing;
 
 use super::{DataKeyVersion, TenantKeys};
 use crate::{
-    Error,
+    AuditKey, Error,
     seal::{KEY_BYTES, SealingKey, random_key},
 };
 
@@ -101,8 +103,8 @@ impl PlainKeys {
             data: self.data.iter().map(|(version, key)| (*version, SealingKey::new(key))).collect(),
             index: hmac::Key::new(hmac::HMAC_SHA256, self.index.as_slice()),
             digest: hmac::Key::new(hmac::HMAC_SHA256, self.digest.as_slice()),
-            audit: SealingKey::new(&self.audit),
-            audit_key_id: self.audit_key_id,
+            audit: Arc::new(AuditKey::of_tenant(self.audit_key_id, SealingKey::new(&self.audit))),
+            audit_ring: Arc::default(),
         }
     }
 }

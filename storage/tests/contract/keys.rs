@@ -73,9 +73,9 @@ pub(crate) async fn blinds_differ_by_tenant_and_kind(store: Fixture) {
                 let kind = tx.blind(TENANT, Kind::TENANT_NAME, "ada").await?;
                 let tenant = tx.blind(OTHER, Kind::PRINCIPAL_NAME, "ada").await?;
                 let keys = tx.tenant_keys(TENANT).await?;
-                let sealed = keys.audit_seal(b"field", b"ada")?;
-                assert_eq!(keys.audit_open(b"field", &sealed)?, b"ada");
-                assert!(keys.audit_open(b"other", &sealed).is_err(), "bound to its place");
+                let sealed = keys.audit_key().seal(b"field", b"ada")?;
+                assert_eq!(keys.audit_key().open(b"field", &sealed)?, b"ada");
+                assert!(keys.audit_key().open(b"other", &sealed).is_err(), "bound to its place");
                 assert_eq!(keys.digest(b"x"), keys.digest(b"x"));
                 assert_ne!(keys.digest(b"x"), tx.tenant_keys(OTHER).await?.digest(b"x"));
                 Ok::<_, Error>([one, same, kind, tenant])

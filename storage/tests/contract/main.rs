@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "seeds are printed")]
 
 mod atomics;
+mod audit_keys;
 mod fdb_cluster;
 mod fixture;
 mod keys;
@@ -77,6 +78,10 @@ on_every_engine! {
         tenants_do_not_meet,
     };
     keys::{destroyed_keys_open_nothing, a_user_of_destroyed_keys_conflicts, keys_are_created_once, blinds_differ_by_tenant_and_kind};
+    audit_keys::{
+        either_key_destroyed_shuts_what_both_sealed, keys_that_were_not_committed_are_forgotten,
+        who_seals_conflicts_with_who_destroys, the_key_of_an_older_release_opens_still,
+    };
     rotation::{
         old_rows_are_sealed_anew_while_others_write, a_rotation_goes_on_where_it_stood, one_rotation_at_a_time,
         keys_destroyed_meanwhile_end_it,

@@ -30,6 +30,7 @@ mod owner;
 mod raw_runtime;
 mod receipts;
 mod repeats;
+mod retention;
 mod revocation;
 mod runtimes;
 mod sealed_log;

@@ -23,6 +23,8 @@ pub(crate) struct Owned {
     read: String,
     deleted: String,
     open: [String; 2],
+    /// What is released.
+    hold: String,
     token: String,
     identity: String,
     _worker: Worker,
@@ -46,6 +48,9 @@ impl Owned {
         let sink = format!(
             "\n[[audit.sinks]]\nname = \"soc\"\nkind = \"objects\"\ntarget = \"file://{}\"\n",
             archive.path().join("events").display()
+        ) + &format!(
+            "\n[audit.archive]\ntarget = \"file://{}\"\n",
+            archive.path().join("shelf").display()
         );
         let config = world.host.site().config();
         let text = std::fs::read_to_string(&config).unwrap() + &sink;
@@ -115,6 +120,13 @@ impl Owned {
         }
         let login = v1::AuthenticateServiceAccountRequest { api_key: account.api_key.clone() };
         let token = ok(owner.authentication().authenticate_service_account(login).await).access_token;
+        let hold = v1::PlaceLegalHoldRequest {
+            tenant_id: tenant_id.clone(),
+            principal_id: leaver.clone(),
+            reason: "a test".into(),
+            ..Default::default()
+        };
+        let hold = ok(owner.retention().place_legal_hold(hold).await).hold_id;
         let identity = world.host.issue("person").await.unwrap().identity;
         until("the log is sealed", async || {
             owner.audit().get_checkpoint(v1::GetCheckpointRequest { tenant_id: tenant_id.clone() }).await?;
@@ -136,6 +148,7 @@ impl Owned {
             read,
             deleted,
             open,
+            hold,
             token,
             identity,
             _worker: worker,
@@ -412,6 +425,34 @@ impl Owned {
             }
             "RetryAuditDeadLetters" => {
                 v1::RetryAuditDeadLettersRequest { name: "soc".into(), tenant_id }.encode_to_vec()
+            }
+            "GetRetentionPolicy" => v1::GetRetentionPolicyRequest { tenant_id, version: 0 }.encode_to_vec(),
+            "SetRetentionPolicy" => {
+                v1::SetRetentionPolicyRequest { tenant_id, standard_days: Some(365), ..Default::default() }
+                    .encode_to_vec()
+            }
+            "PlaceLegalHold" => v1::PlaceLegalHoldRequest {
+                tenant_id,
+                principal_id: self.leaver.clone(),
+                reason: "a test".into(),
+                ..Default::default()
+            }
+            .encode_to_vec(),
+            "ReleaseLegalHold" => {
+                v1::ReleaseLegalHoldRequest { tenant_id, hold_id: self.hold.clone(), reason: "a test".into() }
+                    .encode_to_vec()
+            }
+            "ListLegalHolds" => v1::ListLegalHoldsRequest { tenant_id }.encode_to_vec(),
+            "EraseSubject" => {
+                let principal_id = self.account.principal.principal_id.clone();
+                v1::EraseSubjectRequest { tenant_id, principal_id, reason: "a test".into() }.encode_to_vec()
+            }
+            "ListDestructions" => v1::ListDestructionsRequest { tenant_id, page }.encode_to_vec(),
+            "ListAuditPartitions" => v1::ListAuditPartitionsRequest { tenant_id }.encode_to_vec(),
+            "GetAuditArchive" => v1::GetAuditArchiveRequest { tenant_id }.encode_to_vec(),
+            "RunAuditArchive" => v1::RunAuditArchiveRequest { tenant_id }.encode_to_vec(),
+            "GetAccessReport" => {
+                v1::GetAccessReportRequest { tenant_id, ..Default::default() }.encode_to_vec()
             }
             "GetTenantUsage" => v1::GetTenantUsageRequest { tenant_id }.encode_to_vec(),
             other => panic!("nobody knows a right request of {other}: add one"),

@@ -67,14 +67,14 @@ enum Outcome {
     Denied,
 }
 
-fn event_type(text: &str) -> Result<v1::EventType, String> {
+pub(super) fn event_type(text: &str) -> Result<v1::EventType, String> {
     let name = text.to_uppercase().replace('-', "_");
     let found = v1::EventType::from_str_name(&name)
         .or_else(|| v1::EventType::from_str_name(&format!("EVENT_{name}")));
     found.ok_or_else(|| "no such type; TOOL_INVOCATION is one".into())
 }
 
-fn moment(text: &str) -> Result<i64, String> {
+pub(super) fn moment(text: &str) -> Result<i64, String> {
     if let Ok(milliseconds) = text.parse() {
         return Ok(milliseconds);
     }

@@ -55,7 +55,7 @@ impl World {
                     let keys = tx.tenant_keys(TENANT).await?;
                     for n in 0..3_000_u32 {
                         let key = row_key(TENANT, Kind::SESSION, &n.to_be_bytes());
-                        tx.set_raw(&key, &keys.audit_seal(&key, &[7; 500])?)?;
+                        tx.set_raw(&key, &keys.audit_key().seal(&key, &[7; 500])?)?;
                     }
                     Ok::<_, aesp_storage::Error>(())
                 })
@@ -106,7 +106,7 @@ async fn sealed_rows_open(engine: &Arc<dyn Engine>, key: &Arc<FileKeyProvider>) 
             for n in [0, 1, 2_999_u32] {
                 let key = row_key(TENANT, Kind::SESSION, &n.to_be_bytes());
                 let sealed = tx.get_raw(&key).await?.expect("was exported");
-                assert_eq!(keys.audit_open(&key, &sealed)?, [7; 500]);
+                assert_eq!(keys.audit_key().open(&key, &sealed)?, [7; 500]);
             }
             let node = tx.get_raw(&row_key(TenantId::PLATFORM, Kind::NODE, &[1; 8])).await?;
             assert!(node.is_none(), "nodes are not exported");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use aesp_proto::TenantId;
-use aesp_storage::{Change, JournalRecord, Kind, encode_changes, row_key};
+use aesp_storage::{Change, JournalRecord, Kind, encode_changes};
 use bytes::Bytes;
 use futures::TryStreamExt;
 
@@ -14,22 +14,21 @@ use crate::{
 };
 
 impl Shared {
-    /// Returns the tenants whose keys are destroyed in what the archive has after `version` of `line`, and what of that could
-    /// not be read.
+    /// Returns the keys that are destroyed in what the archive has after `version` of `line`, and what of that could not be read.
     pub(super) async fn destroyed_after(
         &self,
         overview: &Overview,
         line: &LineState,
         version: Version,
-    ) -> (Vec<TenantId>, Option<String>) {
+    ) -> (Destroyed, Option<String>) {
         let mut destroyed = Destroyed::default();
         for later in overview.lines.iter().filter(|later| later.line >= line.line) {
             let seen = self.see_line(later, version, &mut destroyed).await;
             if let Some(unread) = seen.err().map(|error| error.to_string()).or(later.broken.clone()) {
-                return (destroyed.0.into_iter().collect(), Some(unread));
+                return (destroyed, Some(unread));
             }
         }
-        (destroyed.0.into_iter().collect(), None)
+        (destroyed, None)
     }
 
     async fn see_line(
@@ -49,17 +48,27 @@ impl Shared {
     }
 }
 
-/// The tenants whose keys were destroyed, up to the last record that was seen.
+/// The rows with keys that were destroyed, up to the last record that was seen.
 #[derive(Default)]
-struct Destroyed(BTreeSet<TenantId>);
+pub(super) struct Destroyed(BTreeSet<Vec<u8>>);
 
 impl Destroyed {
+    /// Returns the tenants whose keys were destroyed as a whole.
+    pub(super) fn tenants(&self) -> Vec<TenantId> {
+        self.0.iter().filter_map(|key| tenant_of(key)).collect()
+    }
+
+    /// Returns the changes that remove the keys.
+    pub(super) fn removal(&self) -> Bytes {
+        encode_changes(self.0.iter().map(|key| Change::Clear { key })).into()
+    }
+
     fn see(&mut self, record: &JournalRecord) -> Result<(), Error> {
         for change in record.changes()? {
             match change {
-                Change::Clear { key } => self.0.extend(tenant_of(key)),
+                Change::Clear { key } if holds_a_key(key) => drop(self.0.insert(key.to_vec())),
                 // Drawn anew, which the store allows only after they were destroyed: the old ones are gone all the same.
-                Change::Set { .. } | Change::ClearRange { .. } => {}
+                Change::Clear { .. } | Change::Set { .. } | Change::ClearRange { .. } => {}
             }
         }
         Ok(())
@@ -71,8 +80,9 @@ fn tenant_of(key: &[u8]) -> Option<TenantId> {
     (rest == Kind::TENANT_KEYS.to_bytes()).then(|| TenantId::from_bytes(*tenant))
 }
 
-/// Returns the changes that remove the keys of these tenants.
-pub(super) fn without_keys(tenants: &[TenantId]) -> Bytes {
-    let keys: Vec<_> = tenants.iter().map(|tenant| row_key(*tenant, Kind::TENANT_KEYS, &[])).collect();
-    encode_changes(keys.iter().map(|key| Change::Clear { key })).into()
+/// Tells whether the row holds keys that are destroyed by removing it: a tenant's, or one that seals audit events.
+fn holds_a_key(key: &[u8]) -> bool {
+    const OF_EVENTS: [Kind; 2] = [Kind::AUDIT_PARTITION_KEY, Kind::AUDIT_SUBJECT_KEY];
+    let kind = key.get(16..18);
+    tenant_of(key).is_some() || OF_EVENTS.iter().any(|of| kind == Some(&of.to_bytes()[..]))
 }
