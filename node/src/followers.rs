@@ -27,8 +27,12 @@ pub(crate) async fn start(
         aesp_transparency::Options::default(),
     );
     let sealer = sealer.await.context("no log key")?;
-    let followers: Vec<Arc<dyn Follower>> =
-        vec![Arc::new(sealer), Arc::new(context.index.clone()), Arc::new(Grown(context.sinks.clone()))];
+    let followers: Vec<Arc<dyn Follower>> = vec![
+        Arc::new(sealer),
+        Arc::new(context.index.clone()),
+        Arc::new(Grown(context.sinks.clone())),
+        Arc::new(context.alerts.clone()),
+    ];
     Following::start(
         context.store.clone(),
         context.ownership.clone(),

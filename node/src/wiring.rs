@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use aesp_alerts::Alerts;
 use aesp_audit::{Recorder, Refused};
 use aesp_call::{Access, Authenticator, CallParts, Calls, Late, Views};
 use aesp_cluster::Cluster;
@@ -216,6 +217,21 @@ pub(crate) async fn assemble(
         limits: config.audit.retention,
         archive,
     });
+    let alerts = Alerts::start(
+        &config.alerts,
+        aesp_alerts::Wiring {
+            store: store.clone(),
+            recorder: recorder.clone(),
+            ownership: ownership.clone(),
+            clock: Arc::clone(&clock),
+            entropy: entropy.clone(),
+            secrets: sinks::secrets(&config.keys)?,
+            metrics: aesp_alerts::Metrics::register(&registry)?,
+            name: config.node.name.clone(),
+            options: aesp_alerts::Options::default(),
+            closing: closing.clone(),
+        },
+    )?;
 
     let context = Context {
         index: Index::new(store.clone(), searches.clone()),
@@ -237,6 +253,7 @@ pub(crate) async fn assemble(
         sinks,
         witnessing,
         retention,
+        alerts,
         door: Arc::new(Door::new(config, &registry, entropy.clone())?),
         duty: keys::Duty::new(config),
         entropy: entropy.clone(),

@@ -15,8 +15,8 @@ pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use entropy::Entropy;
 pub use error::{Error, Result};
 pub use id::{
-    ConnectionId, DecisionId, DispatchId, EventId, HoldId, Id, IdKind, InvalidId, PrincipalId, RequestId,
-    SessionId, TenantId, TokenId, WriterId, kind,
+    AlertId, ConnectionId, DecisionId, DeliveryId, DispatchId, EventId, HoldId, Id, IdKind, InvalidId,
+    PrincipalId, RequestId, SessionId, SilenceId, TenantId, TokenId, WriterId, kind,
 };
 pub use operation::{Access, Operation, Operations, descriptor_set};
 pub use position::{Epoch, Incarnation, Revision, ShardId};

@@ -30,6 +30,7 @@
 // | SEARCH_STATE …       | 0080 | the index of the audit log              |
 // | PLATFORM_LOG_NEWS …  | 0090 | the log of all logs' heads, its witnesses |
 // | AUDIT_SINK …         | 00A0 | where audit events are sent             |
+// | ALERT_RULES …        | 00B0 | alert rules, alerts, their deliveries   |
 // | AUDIT_PARTITION_KEY … | 00C0 | retention and erasure of audit events  |
 
 use aesp_proto::TenantId;
@@ -180,6 +181,24 @@ kinds! {
     AUDIT_SINK_CURSOR = 0x00A2;
     /// An event that a sink refused.
     AUDIT_DEAD_LETTER = 0x00A3;
+    /// A version of a tenant's alert rules.
+    ALERT_RULES = 0x00B0;
+    /// Which version holds, and how often people changed anything about a tenant's alerts.
+    ALERT_HEAD = 0x00B1;
+    /// How far a tenant's log is looked through for alerts.
+    ALERT_CURSOR = 0x00B2;
+    /// Since when an alert rule is there.
+    ALERT_RULE_SINCE = 0x00B3;
+    /// What was counted for a group of an alert rule.
+    ALERT_GROUP = 0x00B4;
+    /// An alert.
+    ALERT = 0x00B5;
+    /// A silence of alerts.
+    ALERT_SILENCE = 0x00B6;
+    /// What a receiver of alerts is to be told, and was told.
+    ALERT_NOTE = 0x00B7;
+    /// A message about alerts to a receiver, and what became of it.
+    ALERT_DELIVERY = 0x00B8;
     /// The key of a partition of a tenant's audit log.
     AUDIT_PARTITION_KEY = 0x00C0;
     /// The key of a subject of a tenant's audit log.

@@ -46,6 +46,16 @@ pub fn haproxy() -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
+/// Returns Prometheus' Alertmanager, which the system's package brings.
+///
+/// # Errors
+/// When it is not installed.
+pub fn alertmanager() -> anyhow::Result<PathBuf> {
+    let path = PathBuf::from("/usr/bin/prometheus-alertmanager");
+    ensure!(path.is_file(), "{} is not there: run scripts/install-peers", path.display());
+    Ok(path)
+}
+
 /// Says that a test shows nothing here, and why: for want of a right or a program. A developer sees it as skipped.
 ///
 /// # Panics

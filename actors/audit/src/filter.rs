@@ -78,6 +78,21 @@ impl Filter {
             && self.external.is_none_or(|external| leaf.external == external)
     }
 
+    /// Tells whether a readable event fits.
+    #[must_use]
+    pub fn admits(&self, event: &AuditEvent) -> bool {
+        let id = |wanted: &PrincipalId, is: &str| is.parse::<PrincipalId>().is_ok_and(|is| is == *wanted);
+        let by = |one: &PrincipalId| id(one, &event.principal_id) || id(one, &event.on_behalf_of);
+        let within = |one: &SessionId| event.session_id.parse::<SessionId>().is_ok_and(|is| is == *one);
+        (self.kinds.is_empty() || self.kinds.contains(&event.event_type()))
+            && (self.principals.is_empty() || self.principals.iter().any(by))
+            && (self.sessions.is_empty() || self.sessions.iter().any(within))
+            && (self.outcomes.is_empty() || self.outcomes.contains(&event.outcome()))
+            && (self.actions.is_empty() || self.actions.contains(&event.action))
+            && self.external.is_none_or(|external| event.external == external)
+            && self.admits_inside(event)
+    }
+
     /// Tells whether the sealed part of an event, opened, fits. What can't be opened any more fits nothing that is asked of it.
     #[must_use]
     pub fn admits_inside(&self, event: &AuditEvent) -> bool {
@@ -159,6 +174,44 @@ mod tests {
         assert_eq!(tool("tool:git_log@1.0.0"), Some("git_log"));
         assert_eq!(tool("tool:git_log"), Some("git_log"));
         assert_eq!((tool("tool:@1"), tool("session:x")), (None, None));
+    }
+
+    #[test]
+    fn a_readable_event_fits_as_its_leaf_does() {
+        let (who, other) = (PrincipalId::from_bytes([1; 16]), PrincipalId::from_bytes([2; 16]));
+        let session = SessionId::from_bytes([3; 16]);
+        let event = AuditEvent {
+            event_type: EventType::ToolInvocation.into(),
+            outcome: Outcome::Denied.into(),
+            action: "tool.invoke".into(),
+            principal_id: who.to_string(),
+            session_id: session.to_string(),
+            ..AuditEvent::default()
+        };
+        let leaf = AuditLeaf {
+            event_type: event.event_type,
+            outcome: event.outcome,
+            action: event.action.clone(),
+            principal_id: who.as_bytes().to_vec(),
+            session_id: session.as_bytes().to_vec(),
+            ..AuditLeaf::default()
+        };
+        let none = Filter::default;
+        for (filter, fits) in [
+            (none(), true),
+            (Filter { kinds: vec![EventType::ToolInvocation], ..none() }, true),
+            (Filter { kinds: vec![EventType::Authentication], ..none() }, false),
+            (Filter { principals: vec![other, who], ..none() }, true),
+            (Filter { principals: vec![other], ..none() }, false),
+            (Filter { sessions: vec![session], ..none() }, true),
+            (Filter { sessions: vec![SessionId::from_bytes([4; 16])], ..none() }, false),
+            (Filter { outcomes: vec![Outcome::Success], ..none() }, false),
+            (Filter { actions: vec!["tool.invoke".into()], ..none() }, true),
+            (Filter { external: Some(true), ..none() }, false),
+        ] {
+            assert_eq!((filter.admits(&event), filter.admits_leaf(&leaf)), (fits, fits), "{filter:?}");
+        }
+        assert!(!Filter { words: words("echo"), ..none() }.admits(&event));
     }
 
     #[test]

@@ -48,8 +48,19 @@ fn of_every_tenant() -> Vec<Role> {
         ),
         role(
             "operator",
-            "Looks after Runtimes and sessions, and settles calls with an unknown outcome.",
-            vec![grant(["runtime.*", "session.list", "session.destroy", "tool.resolve"], &["*"])],
+            "Looks after Runtimes, sessions and alerts, and settles calls with an unknown outcome.",
+            vec![grant(
+                [
+                    "runtime.*",
+                    "session.list",
+                    "session.destroy",
+                    "tool.resolve",
+                    "alert.read",
+                    "alert.acknowledge",
+                    "alert.silence",
+                ],
+                &["*"],
+            )],
         ),
         role(
             "agent",

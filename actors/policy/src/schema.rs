@@ -9,7 +9,8 @@ use cedar_policy::{Entity, EntityId, EntityTypeName, EntityUid, Schema, Validato
 pub const SCHEMA: &str = include_str!("../aesp.cedarschema");
 
 /// Actions that concern the platform as a whole, whatever resource they name: only its operators may do them.
-pub(crate) const PLATFORM_ONLY: [&str; 19] = [
+pub(crate) const PLATFORM_ONLY: [&str; 20] = [
+    "alert.operate",
     "audit.rotate_key",
     "authentication.rotate_key",
     "backup.operate",

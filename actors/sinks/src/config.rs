@@ -1,6 +1,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use aesp_keys::SecretRef;
+use aesp_outbound::Endpoint;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -233,13 +234,19 @@ impl Config {
 
     /// Returns the address of an HTTP sink, if it is one that may be used.
     pub(crate) fn url(&self) -> Option<reqwest::Url> {
-        let url = reqwest::Url::parse(&self.target).ok()?;
-        let host = url.host_str()?;
-        let host = host.trim_matches(['[', ']']);
-        let local =
-            host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|host| host.is_loopback());
-        let spoken = url.scheme() == "https" || (url.scheme() == "http" && local);
-        (spoken && url.username().is_empty() && url.password().is_none()).then_some(url)
+        aesp_outbound::url(&self.target)
+    }
+
+    /// Returns what connections to it are made of.
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        Endpoint {
+            name: self.name.clone(),
+            target: self.target.clone(),
+            ca: self.ca.clone(),
+            certificate: self.certificate.clone(),
+            certificate_key: self.certificate_key.clone(),
+            timeout: self.timeout(),
+        }
     }
 
     /// Returns how long the sink may take to answer.

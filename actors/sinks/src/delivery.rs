@@ -1,10 +1,8 @@
 use std::{ops::Range, sync::Arc};
 
-use crate::{
-    Cause,
-    failure::Failure,
-    parcel::{Entry, Parcel, Refusal, What},
-};
+use aesp_outbound::{Cause, Failure};
+
+use crate::parcel::{Entry, Parcel, Refusal, What};
 
 /// What a sink said of the parcels that it was sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use std::{
 
 use aesp_audit::{Event as AuditEvent, Recorder};
 use aesp_cluster::Fence;
+use aesp_outbound::Failure;
 use aesp_proto::{
     Clock, Entropy, TenantId,
     v1::{EventType, Outcome},
@@ -24,7 +25,6 @@ use tokio::{
 
 use crate::{
     Metrics,
-    failure::Failure,
     read::Reader,
     settle::settle,
     state::{Effect, Event, Settled, State},

@@ -6,11 +6,9 @@
 //! in the order of its log. Each sink has its own tasks and its own bounded memory, so that one that is blocked delays itself alone.
 //! An event that a sink refuses for good is put aside with the reason (a dead letter), and what follows goes on.
 
-mod backoff;
 mod config;
 mod delivery;
 mod error;
-mod failure;
 mod filter;
 mod format;
 mod lane;
@@ -22,13 +20,12 @@ mod rows;
 mod settle;
 mod sinks;
 mod state;
-mod tls;
 mod transport;
 
 pub use aesp_audit_formats::Severity;
+pub use aesp_outbound::Cause;
 pub use config::{Config, Kind, Start};
 pub use error::Error;
-pub use failure::Cause;
 pub use metrics::Metrics;
 pub use operate::{DeadLetter, Retried};
 pub use rows::{Report, SinkRow};

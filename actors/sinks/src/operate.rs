@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use aesp_audit::Position;
+use aesp_outbound::Failure;
 use aesp_proto::{EventId, TenantId, Timestamp, v1::AuditEvent};
 use aesp_storage::{Scan, Transaction, encode};
 
-use crate::{
-    Cause, Error, Sinks, failure::Failure, parcel::Parcel, read::parcel, rows::DeadLetterRow, sinks::Sink,
-};
+use crate::{Cause, Error, Sinks, parcel::Parcel, read::parcel, rows::DeadLetterRow, sinks::Sink};
 
 /// An event that a sink refused for good. It is still in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,10 +4,14 @@ use std::{
     time::Duration,
 };
 
-use aesp_audit::Recorder;
+use aesp_audit::{Event, Recorder};
 use aesp_cluster::Fence;
 use aesp_keys::Secrets;
-use aesp_proto::{Clock, Entropy, Incarnation, TenantId};
+use aesp_outbound::LateSecret;
+use aesp_proto::{
+    Clock, Entropy, Incarnation, TenantId,
+    v1::{EventType, Outcome},
+};
 use aesp_storage::{Blind, Scan, Store};
 use tokio::{
     sync::watch,
@@ -20,7 +24,7 @@ use crate::{
     lane::{Inbox, Lane, Seen, Totals},
     read::Reader,
     rows,
-    transport::{self, LateSecret, Means, Transport},
+    transport::{self, Means, Transport},
 };
 
 /// What sinks need from their neighbours.
@@ -53,6 +57,10 @@ pub struct Sinks {
 
 pub(crate) struct Inner {
     pub(crate) store: Store,
+    recorder: Recorder,
+    entropy: Entropy,
+    /// Names the node in events.
+    name: String,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) sinks: Vec<Sink>,
     node: Incarnation,
@@ -76,6 +84,9 @@ const LOOK: Duration = Duration::from_secs(1);
 const REPORT: Duration = Duration::from_secs(10);
 /// A report that is older is of a node that is gone.
 const OLD: Duration = Duration::from_secs(60);
+/// From when on a sink is said to lag behind, and no more.
+const LAGS: Duration = Duration::from_secs(60);
+const CAUGHT_UP: Duration = Duration::from_secs(10);
 /// The pause after a lane has crashed.
 const RESTART: Duration = Duration::from_secs(1);
 
@@ -94,6 +105,9 @@ impl Sinks {
         }
         let inner = Arc::new(Inner {
             store: wiring.store.clone(),
+            recorder: wiring.recorder.clone(),
+            entropy: wiring.entropy.clone(),
+            name: wiring.name.clone(),
             clock: Arc::clone(&wiring.clock),
             sinks,
             node: wiring.node,
@@ -274,10 +288,17 @@ async fn look(inner: Arc<Inner>) {
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut reported: Option<Instant> = None;
+    let mut lagging = vec![false; inner.sinks.len()];
     loop {
         ticks.tick().await;
         let reports: Vec<_> = inner.sinks.iter().map(|sink| (sink, sink.report(&*inner.clock))).collect();
-        for (sink, report) in &reports {
+        for ((sink, report), lags) in reports.iter().zip(&mut lagging) {
+            let lag = Duration::from_millis(report.lag_ms);
+            // Between the two it stays what it was said to be.
+            if !*lags && lag >= LAGS || *lags && lag <= CAUGHT_UP {
+                *lags = !*lags;
+                tell_lag(&inner, sink, *lags, lag);
+            }
             let label = [sink.config.name.as_str()];
             let metrics = &inner.metrics;
             metrics.lag_seconds.with_label_values(&label).set(report.lag_ms as f64 / 1_000.0);
@@ -304,6 +325,22 @@ async fn look(inner: Arc<Inner>) {
             tracing::debug!(%error, "how audit sinks fare is not reported");
         }
     }
+}
+
+/// Puts on record that this node's part of a sink lags behind, or does no more.
+fn tell_lag(inner: &Inner, sink: &Sink, lags: bool, lag: Duration) {
+    let (action, outcome) =
+        if lags { ("sink.lagging", Outcome::Failure) } else { ("sink.caught_up", Outcome::Success) };
+    let mut event = Event::new(&inner.entropy, TenantId::PLATFORM, EventType::SystemEvent, action, outcome);
+    event.details.resource = format!("audit-sink:{}", sink.config.name);
+    event.details.fields =
+        vec![("node".into(), inner.name.clone()), ("lag_ms".into(), lag.as_millis().to_string())];
+    let recorder = inner.recorder.clone();
+    tokio::spawn(async move {
+        if let Err(error) = recorder.append(vec![event]).await {
+            tracing::warn!(%error, "an event about an audit sink is not on record");
+        }
+    });
 }
 
 impl std::fmt::Debug for Sinks {

@@ -6,13 +6,12 @@ use std::{
 
 use aesp_audit::Position;
 use aesp_cluster::Fence;
+use aesp_outbound::{Backoff, Failure};
 use aesp_proto::{TenantId, Timestamp};
 use tokio::time::Instant;
 
 use crate::{
-    backoff::Backoff,
     delivery::{Delivery, Receipt, Verdict},
-    failure::Failure,
     parcel::{Entry, Parcel, Refusal, What},
 };
 

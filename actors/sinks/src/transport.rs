@@ -1,8 +1,6 @@
 //! The ways in which sinks take events.
 
-mod answer;
 mod elasticsearch;
-mod http;
 mod objects;
 mod otlp;
 mod splunk;
@@ -11,13 +9,12 @@ mod webhook;
 
 use std::sync::Arc;
 
-use aesp_keys::{Secret, SecretRef, SecretText, Secrets};
+use aesp_outbound::{Failure, LateSecret};
 use aesp_proto::{Clock, Entropy, v1::AuditEvent};
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::OnceCell;
 
-use crate::{Cause, Config, Error, Kind, delivery::Receipt, failure::Failure, parcel::Parcel};
+use crate::{Config, Error, Kind, delivery::Receipt, parcel::Parcel};
 
 /// A way to a sink.
 #[async_trait]
@@ -37,36 +34,6 @@ pub(crate) struct Means {
     pub(crate) entropy: Entropy,
     /// Names the node in events.
     pub(crate) node: String,
-}
-
-/// A sink's secret, if it has one. It is read when it is first needed, and followed from then on: a place of secrets that is away holds up
-/// the sink and not the node.
-pub(crate) struct LateSecret {
-    secrets: Secrets,
-    reference: Option<SecretRef>,
-    followed: OnceCell<Secret>,
-}
-
-impl LateSecret {
-    pub(crate) fn new(secrets: Secrets, reference: Option<SecretRef>) -> Self {
-        Self { secrets, reference, followed: OnceCell::new() }
-    }
-
-    /// Returns the newest value, to be used at once and kept nowhere.
-    async fn newest(&self) -> Result<Option<SecretText>, Failure> {
-        let Some(reference) = &self.reference else { return Ok(None) };
-        let followed = self.followed.get_or_try_init(|| self.secrets.follow(reference)).await;
-        followed.map(|secret| Some(secret.newest())).map_err(|error| {
-            let cause = if error.away { Cause::Unreachable } else { Cause::Refused };
-            Failure::new(cause, error.to_string())
-        })
-    }
-
-    /// As [`newest`](Self::newest), where there must be one.
-    async fn needed(&self) -> Result<SecretText, Failure> {
-        let newest = self.newest().await?;
-        newest.ok_or_else(|| Failure::new(Cause::Refused, "its configuration has no secret"))
-    }
 }
 
 pub(crate) fn setup(config: &Config, what: impl Into<String>) -> Error {

@@ -8,7 +8,7 @@ mod stats;
 
 use clap::Subcommand;
 
-pub(super) use self::filter::Times;
+pub(super) use self::filter::{Times, moment};
 use super::{
     audit_sink::AuditSink,
     context::Context,

@@ -1,6 +1,7 @@
 //! The command line: one small file a verb.
 
 mod account;
+mod alert;
 mod audit;
 mod audit_sink;
 mod backup;
@@ -92,6 +93,9 @@ enum Command {
     /// The record of everything.
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Rules over the audit log, and the alerts that they give.
+    #[command(subcommand)]
+    Alert(alert::Alert),
     /// Processes that run tools.
     #[command(subcommand)]
     Runtime(runtime::Runtime),
@@ -171,6 +175,7 @@ async fn run(cli: Cli, build: Build) -> Result<(), Failure> {
         Command::Call(command) => command.run(&ctx).await,
         Command::Witness(command) => command.run(&ctx).await,
         Command::Audit(command) => command.run(&ctx).await,
+        Command::Alert(command) => command.run(&ctx).await,
         Command::Runtime(command) => command.run(&ctx).await,
         Command::Cluster(command) => command.run(&ctx).await,
         Command::Backup(command) => command.run(&ctx).await,

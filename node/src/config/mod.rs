@@ -1,5 +1,6 @@
 //! One TOML file, `AESP_<SECTION>__<KEY>` variables, then flags: parsed, validated, and only then used.
 
+mod alerts;
 mod audit;
 mod audit_archive;
 mod backup;

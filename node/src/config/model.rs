@@ -32,6 +32,9 @@ pub struct Config {
     /// What becomes of audit events beside the log.
     #[serde(skip_serializing_if = "Audit::is_empty")]
     pub audit: Audit,
+    /// Who is told of alerts.
+    #[serde(skip_serializing_if = "aesp_alerts::Config::is_empty")]
+    pub alerts: aesp_alerts::Config,
     /// The access tokens that it issues.
     pub tokens: Tokens,
     /// What bounds strangers and friends.

@@ -330,3 +330,20 @@ fn the_reference_topologies_are_configurations() {
     }
     assert_eq!(found, 5);
 }
+
+#[test]
+fn receivers_of_alerts_are_checked_one_by_one() {
+    let good = "[alerts]\ndefault = [\"ops\"]\n\n\
+                [[alerts.receivers]]\nname = \"ops\"\ntarget = \"https://a.example\"\nca = \"ca.pem\"\n\n\
+                [[alerts.receivers]]\nname = \"hook\"\nkind = \"webhook\"\ntarget = \"https://b.example/\"\nsecret = \"file:b\"\n";
+    let alerts = load_text(good, &[]).unwrap().alerts;
+    assert_eq!((alerts.default.as_slice(), alerts.receivers.len()), (&["ops".to_owned()][..], 2));
+    assert!(alerts.receivers[0].ca.as_ref().unwrap().is_absolute());
+    assert!(alerts.receivers[1].secret.as_ref().unwrap().to_string().starts_with("file:/"));
+    let error = load_text(&good.replace("https://b", "http://b"), &[]).unwrap_err().to_string();
+    assert!(error.contains("`alerts.receivers.1.target` is \"http://b.example/\"; "), "{error}");
+    let error = load_text(&good.replace("\"hook\"", "\"ops\""), &[]).unwrap_err().to_string();
+    assert!(error.contains("`alerts.receivers.1.name` is \"ops\"; "), "{error}");
+    let error = load_text(&good.replace("[\"ops\"]", "[\"duty\"]"), &[]).unwrap_err().to_string();
+    assert!(error.contains("`alerts.default` is \"duty\"; "), "{error}");
+}

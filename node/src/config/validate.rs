@@ -64,6 +64,7 @@ pub(super) fn validate(mut config: Config, loaded: &Loaded) -> Result<Config, Er
         config.backup = Some(check.backup(&config, backup)?);
     }
     config.audit = check.audit(config.audit)?;
+    config.alerts = check.alerts(config.alerts)?;
     Ok(config)
 }
 

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use aesp_alerts::Alerts;
 use aesp_audit::{Recorder, Refused};
 use aesp_call::{Access, Authenticator, Caller, Calls, Granted, Source, View, Views};
 use aesp_cluster::{Cluster, Ownership};
@@ -44,6 +45,7 @@ pub(crate) struct Context {
     pub(crate) sinks: Sinks,
     pub(crate) witnessing: Witnessing,
     pub(crate) retention: aesp_retention::Duty,
+    pub(crate) alerts: Alerts,
     pub(crate) duty: Duty,
     pub(crate) entropy: Entropy,
     pub(crate) clock: Arc<dyn Clock>,

@@ -2,6 +2,7 @@
 
 mod access_report;
 mod agent;
+mod alerts;
 mod audit;
 mod audit_sinks;
 pub(crate) mod authentication;
@@ -28,8 +29,9 @@ mod tests;
 
 use aesp_proto::v1::{
     access_report_service_server::AccessReportServiceServer, agent_service_server::AgentServiceServer,
-    audit_sink_service_server::AuditSinkServiceServer, backup_service_server::BackupServiceServer,
-    catalog_service_server::CatalogServiceServer, cluster_service_server::ClusterServiceServer,
+    alert_service_server::AlertServiceServer, audit_sink_service_server::AuditSinkServiceServer,
+    backup_service_server::BackupServiceServer, catalog_service_server::CatalogServiceServer,
+    cluster_service_server::ClusterServiceServer,
     enterprise_audit_service_server::EnterpriseAuditServiceServer,
     enterprise_authentication_service_server::EnterpriseAuthenticationServiceServer,
     enterprise_authorization_service_server::EnterpriseAuthorizationServiceServer,
@@ -66,6 +68,7 @@ pub(crate) fn routes(context: &Context, message_bytes: usize) -> Routes {
     let platform_log = PlatformLogServiceServer::new(platform_log::PlatformLogs(own()));
     let retention = RetentionServiceServer::new(retention::Retention(own()));
     let reports = AccessReportServiceServer::new(access_report::AccessReports(own()));
+    let alerts = AlertServiceServer::new(alerts::Alerts(own()));
     let tenant = TenantServiceServer::new(tenant::Tenants(own()));
     let cluster = ClusterServiceServer::new(cluster::Nodes(own()));
     let backup = BackupServiceServer::new(backup::Backup(own()));
@@ -85,6 +88,7 @@ pub(crate) fn routes(context: &Context, message_bytes: usize) -> Routes {
         .add_service(platform_log.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
         .add_service(retention.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
         .add_service(reports.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
+        .add_service(alerts.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
         .add_service(tenant.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
         .add_service(keys.max_decoding_message_size(message_bytes).accept_compressed(GZIP))
         .add_service(cluster.max_decoding_message_size(message_bytes).accept_compressed(GZIP))

@@ -4,9 +4,9 @@ use aesp_proto::{
     Entropy, Error, ErrorCode,
     v1::{
         CreateSessionRequest, access_report_service_client::AccessReportServiceClient,
-        agent_service_client::AgentServiceClient, audit_sink_service_client::AuditSinkServiceClient,
-        backup_service_client::BackupServiceClient, catalog_service_client::CatalogServiceClient,
-        cluster_service_client::ClusterServiceClient,
+        agent_service_client::AgentServiceClient, alert_service_client::AlertServiceClient,
+        audit_sink_service_client::AuditSinkServiceClient, backup_service_client::BackupServiceClient,
+        catalog_service_client::CatalogServiceClient, cluster_service_client::ClusterServiceClient,
         enterprise_audit_service_client::EnterpriseAuditServiceClient,
         enterprise_authentication_service_client::EnterpriseAuthenticationServiceClient,
         enterprise_authorization_service_client::EnterpriseAuthorizationServiceClient,
@@ -154,6 +154,8 @@ services! {
     identity: EnterpriseIdentityServiceClient;
     /// Returns the generated client of `EnterpriseAuditService`.
     audit: EnterpriseAuditServiceClient;
+    /// Returns the generated client of `AlertService`: rules over the audit log, alerts, silences.
+    alerts: AlertServiceClient;
     /// Returns the generated client of `AuditSinkService`: where audit events are sent.
     audit_sinks: AuditSinkServiceClient;
     /// Returns the generated client of `PlatformLogService`: the log of all logs' heads, and its witnesses.

@@ -1,6 +1,7 @@
 //! Tests of a real Host, as a process of its own, through its public interfaces.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod alerts;
 mod audit_search;
 mod audit_sinks;
 mod backup;

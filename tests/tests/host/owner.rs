@@ -1,10 +1,15 @@
 use aesp_sdk::{Client, Error, v1};
 use aesp_tests::{Account, Contract, HOUR, HostOptions, Tenant, Worker, World, platform, until};
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use prost::Message;
 use serde_json::json;
 
 const HARMLESS: &str = r#"forbid (principal, action == AESP::Action::"tenant.delete", resource);"#;
+
+/// An alert that there is, and stays.
+const RULES: &str =
+    "[[rules]]\nname = \"ever\"\ncount = 1\nwindow = \"1d\"\nevents = { actions = [\"session.create\"] }";
+const HOUR_MS: i64 = 3_600_000;
 
 /// A tenant with something of everything, and those who may do everything with it.
 pub(crate) struct Owned {
@@ -27,6 +32,9 @@ pub(crate) struct Owned {
     hold: String,
     token: String,
     identity: String,
+    alert: String,
+    silence: String,
+    until_ms: i64,
     _worker: Worker,
     _archive: tempfile::TempDir,
 }
@@ -53,7 +61,18 @@ impl Owned {
             archive.path().join("shelf").display()
         );
         let config = world.host.site().config();
-        let text = std::fs::read_to_string(&config).unwrap() + &sink;
+        // And so is a receiver of alerts, which takes whatever it is told.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let hook = listener.local_addr().unwrap();
+        let taking = axum::Router::new().fallback(async || axum::http::StatusCode::OK);
+        tokio::spawn(async move { axum::serve(listener, taking).await.unwrap() });
+        let secret = archive.path().join("hook.secret");
+        std::fs::write(&secret, "s").unwrap();
+        let receiver = format!(
+            "\n[[alerts.receivers]]\nname = \"hook\"\nkind = \"webhook\"\ntarget = \"http://{hook}/\"\nsecret = \"file:{}\"\n",
+            secret.display()
+        );
+        let text = std::fs::read_to_string(&config).unwrap() + &sink + &receiver;
         std::fs::write(&config, text).unwrap();
         world.host.process().stop().await.unwrap();
         world.host.restart().await.unwrap();
@@ -134,6 +153,27 @@ impl Owned {
         })
         .await
         .unwrap();
+        let rules = v1::ApplyAlertRulesRequest {
+            tenant_id: tenant_id.clone(),
+            text: RULES.into(),
+            ..Default::default()
+        };
+        ok(owner.alerts().apply_alert_rules(rules).await);
+        owner.session(HOUR).await.unwrap();
+        let alert = until("there is an alert", async || {
+            let request = v1::ListAlertsRequest { tenant_id: tenant_id.clone(), ..Default::default() };
+            let listed = owner.alerts().list_alerts(request).await?.into_inner().alerts;
+            listed.into_iter().next().map(|alert| (alert.alert_id, alert.began_ms)).context("none")
+        });
+        let (alert, began_ms) = alert.await.unwrap();
+        let until_ms = began_ms + HOUR_MS;
+        let silence = v1::SilenceAlertsRequest {
+            tenant_id: tenant_id.clone(),
+            matchers: vec!["alertname=nothing".into()],
+            until_ms,
+            reason: "a test".into(),
+        };
+        let silence = ok(owner.alerts().silence_alerts(silence).await).silence_id;
         let (session, victim) = (session.id().to_owned(), victim.principal.principal_id);
         Self {
             world,
@@ -151,6 +191,9 @@ impl Owned {
             hold,
             token,
             identity,
+            alert,
+            silence,
+            until_ms,
             _worker: worker,
             _archive: archive,
         }
@@ -417,6 +460,43 @@ impl Owned {
             "StartBackup" => v1::StartBackupRequest {}.encode_to_vec(),
             "ListBackups" => v1::ListBackupsRequest {}.encode_to_vec(),
             "VerifyBackup" => v1::VerifyBackupRequest::default().encode_to_vec(),
+            "ApplyAlertRules" => {
+                v1::ApplyAlertRulesRequest { tenant_id, text: RULES.into(), ..Default::default() }
+                    .encode_to_vec()
+            }
+            "RollbackAlertRules" => {
+                v1::RollbackAlertRulesRequest { tenant_id, version: 1, ..Default::default() }.encode_to_vec()
+            }
+            "ListAlertRules" => v1::ListAlertRulesRequest { tenant_id }.encode_to_vec(),
+            "GetAlertRule" => {
+                v1::GetAlertRuleRequest { tenant_id, name: "repeated-denials".into() }.encode_to_vec()
+            }
+            "GetAlertRules" => v1::GetAlertRulesRequest { tenant_id, version: 1 }.encode_to_vec(),
+            "ListAlertRuleVersions" => {
+                v1::ListAlertRuleVersionsRequest { tenant_id, page: None }.encode_to_vec()
+            }
+            "TestAlertRules" => {
+                v1::TestAlertRulesRequest { tenant_id, from_ms: 1, ..Default::default() }.encode_to_vec()
+            }
+            "ListAlerts" => v1::ListAlertsRequest { tenant_id, ..Default::default() }.encode_to_vec(),
+            "AcknowledgeAlert" => {
+                v1::AcknowledgeAlertRequest { tenant_id, alert_id: self.alert.clone(), ..Default::default() }
+                    .encode_to_vec()
+            }
+            "SilenceAlerts" => v1::SilenceAlertsRequest {
+                tenant_id,
+                matchers: vec!["alertname=none".into()],
+                until_ms: self.until_ms,
+                reason: "a test".into(),
+            }
+            .encode_to_vec(),
+            "ListSilences" => v1::ListSilencesRequest { tenant_id, all: true }.encode_to_vec(),
+            "ExpireSilence" => {
+                v1::ExpireSilenceRequest { tenant_id, silence_id: self.silence.clone() }.encode_to_vec()
+            }
+            "ListDeliveries" => v1::ListDeliveriesRequest { tenant_id, ..Default::default() }.encode_to_vec(),
+            "ListAlertReceivers" => v1::ListAlertReceiversRequest { tenant_id }.encode_to_vec(),
+            "TestAlertReceiver" => v1::TestAlertReceiverRequest { name: "hook".into() }.encode_to_vec(),
             "ListAuditSinks" => v1::ListAuditSinksRequest {}.encode_to_vec(),
             "GetAuditSink" => v1::GetAuditSinkRequest { name: "soc".into() }.encode_to_vec(),
             "TestAuditSink" => v1::TestAuditSinkRequest { name: "soc".into() }.encode_to_vec(),
@@ -486,6 +566,7 @@ impl Owned {
             "StartBackup",
             "ListBackups",
             "VerifyBackup",
+            "TestAlertReceiver",
             "ListAuditSinks",
             "GetAuditSink",
             "TestAuditSink",

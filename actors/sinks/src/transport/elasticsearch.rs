@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use aesp_outbound::{Cause, Failure, Http, credential};
 use aesp_proto::v1::AuditEvent;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,11 +10,8 @@ use serde::Deserialize;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::{
-    Means, Transport,
-    http::{Http, credential},
-};
-use crate::{Cause, Config, delivery::Receipt, failure::Failure, format, parcel::Parcel};
+use super::{Means, Transport};
+use crate::{Config, delivery::Receipt, format, parcel::Parcel};
 
 /// The bulk API of Elasticsearch and OpenSearch. Events are created under their own ids, so that one that is sent again is known already;
 /// `create` serves indexes and data streams alike.
@@ -53,7 +51,7 @@ struct Wrong {
 
 impl Elasticsearch {
     pub(super) fn new(config: &Config, means: Means) -> Result<Self, String> {
-        Ok(Self { http: Http::new(config)?, config: config.clone(), means })
+        Ok(Self { http: Http::new(&config.endpoint())?, config: config.clone(), means })
     }
 
     async fn headers(&self) -> Result<HeaderMap, Failure> {

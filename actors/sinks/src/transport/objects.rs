@@ -2,6 +2,7 @@ use std::{io::Write, sync::Arc};
 
 use aesp_audit::Position;
 use aesp_backup::{Credentials, Error as StoreError, Files, Target};
+use aesp_outbound::{Cause, Failure};
 use aesp_proto::{TenantId, Timestamp, v1::AuditEvent};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::forma
 use zeroize::Zeroizing;
 
 use super::{Means, Transport};
-use crate::{Cause, Config, delivery::Receipt, failure::Failure, format, parcel::Parcel};
+use crate::{Config, delivery::Receipt, format, parcel::Parcel};
 
 /// Files of JSON Lines, compressed with gzip, on an object store: `TENANT/YYYY/MM/DD/FIRST-LAST-DIGEST.jsonl.gz` below the target, with the
 /// places of the first and the last event in the tenant's log and the start of the content's SHA-256. Each has one tenant's events. The

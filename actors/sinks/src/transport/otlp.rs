@@ -1,16 +1,14 @@
 use std::sync::Arc;
 
+use aesp_outbound::{Cause, Failure, Http, credential};
 use aesp_proto::v1::AuditEvent;
 use async_trait::async_trait;
 use bytes::Bytes;
 use prost::Message;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 
-use super::{
-    Means, Transport,
-    http::{Http, credential},
-};
-use crate::{Cause, Config, Severity, delivery::Receipt, failure::Failure, format, parcel::Parcel};
+use super::{Means, Transport};
+use crate::{Config, Severity, delivery::Receipt, format, parcel::Parcel};
 
 /// OpenTelemetry logs: OTLP/HTTP with protobuf bodies, at `/v1/logs` below the target.
 ///
@@ -123,7 +121,7 @@ fn attribute(key: &str, value: impl Into<String>) -> wire::KeyValue {
 
 impl Otlp {
     pub(super) fn new(config: &Config, means: Means) -> Result<Self, String> {
-        Ok(Self { http: Http::new(config)?, means })
+        Ok(Self { http: Http::new(&config.endpoint())?, means })
     }
 
     async fn headers(&self) -> Result<HeaderMap, Failure> {

@@ -1,5 +1,6 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use aesp_outbound::{Answer, Cause, Failure, Http, credential};
 use aesp_proto::v1::AuditEvent;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -8,11 +9,8 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, Header
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{
-    Means, Transport,
-    http::{Answer, Http, credential},
-};
-use crate::{Cause, Config, delivery::Receipt, failure::Failure, format, parcel::Parcel};
+use super::{Means, Transport};
+use crate::{Config, delivery::Receipt, format, parcel::Parcel};
 
 /// Splunk's HTTP Event Collector. A batch is settled when the indexer has acknowledged it, not when the collector has taken it: a token
 /// without indexer acknowledgement is refused.
@@ -54,7 +52,7 @@ impl Splunk {
         let (a, b, c, d, e) = (&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
         let channel = HeaderValue::from_str(&format!("{a}-{b}-{c}-{d}-{e}"));
         let channel = channel.map_err(|error| error.to_string())?;
-        Ok(Self { http: Http::new(config)?, config: config.clone(), means, channel })
+        Ok(Self { http: Http::new(&config.endpoint())?, config: config.clone(), means, channel })
     }
 
     async fn post(&self, path: &str, body: Bytes) -> Result<Answer, Failure> {

@@ -1,5 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
+use aesp_outbound::{Cause, Failure, Material};
 use aesp_proto::{chain, v1::AuditEvent};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{Means, Transport};
-use crate::{Cause, Config, delivery::Receipt, failure::Failure, parcel::Parcel, tls::Material};
+use crate::{Config, delivery::Receipt, parcel::Parcel};
 
 /// Syslog over TLS: octet-counted frames (RFC 5425 §4.3).
 ///
@@ -32,13 +33,15 @@ impl Syslog {
         let (host, port) = config.syslog_address().ok_or("target is no address of a syslog receiver")?;
         let server = ServerName::try_from(host.clone()).map_err(|error| format!("target: {error}"))?;
         // What can't be used is told at the start; later it is read for each connection.
-        Material::read(config)?.client()?;
+        Material::read(&config.endpoint())?.client()?;
         Ok(Self { config: config.clone(), host, port, server, means })
     }
 
     async fn connect(&self) -> Result<TlsStream<TcpStream>, Failure> {
         let unusable = |why: String| Failure::new(Cause::Refused, why);
-        let tls = Material::read(&self.config).and_then(|material| material.client()).map_err(unusable)?;
+        let tls = Material::read(&self.config.endpoint())
+            .and_then(|material| material.client())
+            .map_err(unusable)?;
         let away = |error: std::io::Error| Failure::new(Cause::Unreachable, chain(&error));
         let tcp = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(away)?;
         tcp.set_nodelay(true).map_err(away)?;

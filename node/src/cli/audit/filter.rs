@@ -74,7 +74,8 @@ pub(super) fn event_type(text: &str) -> Result<v1::EventType, String> {
     found.ok_or_else(|| "no such type; TOOL_INVOCATION is one".into())
 }
 
-pub(super) fn moment(text: &str) -> Result<i64, String> {
+/// Reads a time.
+pub(crate) fn moment(text: &str) -> Result<i64, String> {
     if let Ok(milliseconds) = text.parse() {
         return Ok(milliseconds);
     }

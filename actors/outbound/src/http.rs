@@ -8,32 +8,23 @@ use std::{
 use aesp_proto::chain;
 use bytes::Bytes;
 use reqwest::{
-    Client, StatusCode, Url,
+    Client, Url,
     header::{HeaderMap, HeaderValue},
     redirect::Policy,
 };
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::answer::retry_after;
-use crate::{Cause, Config, failure::Failure, tls::Material};
+use crate::{Answer, Cause, Endpoint, Failure, Material, answer::retry_after, endpoint::url};
 
 /// The most bytes of an answer that are read.
 const ANSWER_BYTES: usize = 4 << 20;
 /// How often it is looked whether the files of certificates changed.
 const LOOK: Duration = Duration::from_secs(30);
 
-/// What a sink answered.
-#[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) retry_after: Option<Duration>,
-    pub(super) body: Vec<u8>,
-}
-
-/// A client of one sink.
-pub(super) struct Http {
-    config: Config,
+/// A client of one of the others.
+pub struct Http {
+    endpoint: Endpoint,
     held: Mutex<Held>,
 }
 
@@ -48,16 +39,19 @@ impl Http {
     ///
     /// # Errors
     /// What can't be used, and why.
-    pub(super) fn new(config: &Config) -> Result<Self, String> {
-        let material = Material::read(config)?;
-        let client = client(config, &material)?;
+    pub fn new(endpoint: &Endpoint) -> Result<Self, String> {
+        let material = Material::read(endpoint)?;
+        let client = client(endpoint, &material)?;
         let held = Held { looked: Instant::now(), fingerprint: material.fingerprint(), client };
-        Ok(Self { config: config.clone(), held: Mutex::new(held) })
+        Ok(Self { endpoint: endpoint.clone(), held: Mutex::new(held) })
     }
 
-    /// Returns the sink's address with its path replaced by one below it.
-    pub(super) fn below(&self, path: &str) -> Result<Url, String> {
-        let mut url = self.config.url().ok_or("target is no address that may be used")?;
+    /// Returns the address with its path replaced by one below it.
+    ///
+    /// # Errors
+    /// If it is no address that may be used.
+    pub fn below(&self, path: &str) -> Result<Url, String> {
+        let mut url = url(&self.endpoint.target).ok_or("target is no address that may be used")?;
         let base = url.path().trim_end_matches('/').to_owned();
         url.set_path(&format!("{base}/{path}"));
         Ok(url)
@@ -68,35 +62,41 @@ impl Http {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if held.looked.elapsed() >= LOOK {
             held.looked = Instant::now();
-            let read = Material::read(&self.config).and_then(|material| {
+            let read = Material::read(&self.endpoint).and_then(|material| {
                 let fingerprint = material.fingerprint();
                 if fingerprint == held.fingerprint {
                     return Ok(None);
                 }
-                Ok(Some((fingerprint, client(&self.config, &material)?)))
+                Ok(Some((fingerprint, client(&self.endpoint, &material)?)))
             });
             match read {
                 Ok(Some((fingerprint, client))) => {
-                    tracing::info!(sink = self.config.name, "a certificate of an audit sink was replaced");
+                    tracing::info!(
+                        endpoint = self.endpoint.name,
+                        "a certificate for connections to others was replaced"
+                    );
                     (held.fingerprint, held.client) = (fingerprint, client);
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::warn!(sink = self.config.name, error, "certificates stay as they were");
+                    tracing::warn!(endpoint = self.endpoint.name, error, "certificates stay as they were");
                 }
             }
         }
         held.client.clone()
     }
 
-    /// Posts a body and reads the answer, in the time that the sink has.
-    pub(super) async fn post(&self, url: Url, headers: HeaderMap, body: Bytes) -> Result<Answer, Failure> {
+    /// Posts a body and reads the answer, in the time that there is.
+    ///
+    /// # Errors
+    /// That there was no whole answer. A status that is no success is an answer.
+    pub async fn post(&self, url: Url, headers: HeaderMap, body: Bytes) -> Result<Answer, Failure> {
         let request = self.client().post(url).headers(headers).body(body);
-        let mut answer = request.send().await.map_err(|error| failed(&self.config, error))?;
+        let mut answer = request.send().await.map_err(|error| failed(&self.endpoint, error))?;
         let status = answer.status();
         let retry_after = retry_after(answer.headers());
         let mut body = Vec::new();
-        while let Some(part) = answer.chunk().await.map_err(|error| failed(&self.config, error))? {
+        while let Some(part) = answer.chunk().await.map_err(|error| failed(&self.endpoint, error))? {
             if body.len() + part.len() > ANSWER_BYTES {
                 return Err(Failure::new(
                     Cause::Garbled,
@@ -109,32 +109,38 @@ impl Http {
     }
 }
 
-fn client(config: &Config, material: &Material) -> Result<Client, String> {
+fn client(endpoint: &Endpoint, material: &Material) -> Result<Client, String> {
     let mut tls = material.client()?;
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let encrypted = config.url().is_some_and(|url| url.scheme() == "https");
+    let encrypted = url(&endpoint.target).is_some_and(|url| url.scheme() == "https");
     Client::builder()
         .no_proxy()
         .redirect(Policy::none())
         .https_only(encrypted)
-        .connect_timeout(config.timeout())
-        .timeout(config.timeout())
+        .connect_timeout(endpoint.timeout)
+        .timeout(endpoint.timeout)
         .user_agent(concat!("aesp/", env!("CARGO_PKG_VERSION")))
         .tls_backend_preconfigured(tls)
         .build()
         .map_err(|error| format!("no HTTPS client can be made: {error}"))
 }
 
-fn failed(config: &Config, error: reqwest::Error) -> Failure {
+fn failed(endpoint: &Endpoint, error: reqwest::Error) -> Failure {
     if error.is_timeout() {
-        return Failure::new(Cause::Slow, format!("no whole answer within {} ms", config.timeout_ms));
+        return Failure::new(
+            Cause::Slow,
+            format!("no whole answer within {} ms", endpoint.timeout.as_millis()),
+        );
     }
     // Without the address, whose query may hold a secret.
     Failure::new(Cause::Unreachable, chain(&error.without_url()))
 }
 
 /// Returns what stands in an `authorization` header.
-pub(super) fn credential(scheme: &str, secret: &str) -> Result<HeaderValue, Failure> {
+///
+/// # Errors
+/// [`Cause::Refused`] if the secret has characters that no header can have.
+pub fn credential(scheme: &str, secret: &str) -> Result<HeaderValue, Failure> {
     let text = Zeroizing::new(format!("{scheme} {secret}"));
     let mut value = HeaderValue::from_str(&text)
         .map_err(|_| Failure::new(Cause::Refused, "its secret has characters that no header can have"))?;

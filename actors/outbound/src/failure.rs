@@ -1,16 +1,17 @@
 use std::{fmt, time::Duration};
 
-/// Why a sink did not take what was sent.
+/// Why something was not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Failure {
-    pub(crate) cause: Cause,
+pub struct Failure {
+    /// Who is to act.
+    pub cause: Cause,
     /// For the operator: what was seen, and where it helps, what to do. Never a secret.
-    pub(crate) why: String,
-    /// When the sink wants to be asked again.
-    pub(crate) retry_after: Option<Duration>,
+    pub why: String,
+    /// When they want to be asked again.
+    pub retry_after: Option<Duration>,
 }
 
-/// What is wrong with a sink.
+/// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// No connection, or it broke before the sink had answered.
@@ -61,11 +62,14 @@ impl Cause {
 }
 
 impl Failure {
-    pub(crate) fn new(cause: Cause, why: impl Into<String>) -> Self {
+    /// Makes a failure; what was seen is made fit for a log line.
+    pub fn new(cause: Cause, why: impl Into<String>) -> Self {
         Self { cause, why: cut(why.into()), retry_after: None }
     }
 
-    pub(crate) fn after(self, retry_after: Option<Duration>) -> Self {
+    /// Says when they want to be asked again.
+    #[must_use]
+    pub fn after(self, retry_after: Option<Duration>) -> Self {
         Self { retry_after, ..self }
     }
 }
@@ -76,11 +80,12 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Bytes of a sink's own words that are kept.
+/// Bytes of others' own words that are kept.
 const WORDS_BYTES: usize = 512;
 
 /// Makes a stranger's text fit for a log line: short, in one line, without control characters.
-pub(crate) fn cut(text: String) -> String {
+#[must_use]
+pub fn cut(text: String) -> String {
     let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if clean.len() <= WORDS_BYTES {
         return clean;

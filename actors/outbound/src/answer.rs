@@ -1,4 +1,4 @@
-//! What a status of HTTP means to the one who sent events.
+//! What an answer of HTTP means to the one who sent something.
 
 use std::time::Duration;
 
@@ -7,15 +7,25 @@ use reqwest::{
     header::{HeaderMap, RETRY_AFTER},
 };
 
-use super::http::Answer;
-use crate::{Cause, failure::Failure};
+use crate::{Cause, Failure};
+
+/// What was answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// When they want to be asked again.
+    pub retry_after: Option<Duration>,
+    /// The body, bounded.
+    pub body: Vec<u8>,
+}
 
 impl Answer {
     /// Returns the body of a success.
     ///
     /// # Errors
     /// What any other status means. That a content was refused is told apart from that this Host was.
-    pub(super) fn success(self) -> Result<Vec<u8>, Failure> {
+    pub fn success(self) -> Result<Vec<u8>, Failure> {
         let status = self.status;
         if status.is_success() {
             return Ok(self.body);
@@ -24,7 +34,8 @@ impl Answer {
     }
 
     /// Returns what a status that is no success means.
-    pub(super) fn failure(self) -> Failure {
+    #[must_use]
+    pub fn failure(self) -> Failure {
         let status = self.status;
         let words = String::from_utf8_lossy(&self.body);
         let words = words.trim();
@@ -46,8 +57,8 @@ fn cause(status: StatusCode) -> Cause {
     }
 }
 
-/// Reads when a sink wants to be asked again: RFC 9110 §10.2.3, in seconds. Its other form, a date, is not needed by any sink here.
-pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+/// Reads when they want to be asked again: RFC 9110 §10.2.3, in seconds. Its other form, a date, is not needed by anybody here.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
     text.trim().parse().ok().map(Duration::from_secs)
 }
@@ -78,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_that_a_sink_asks_for_is_read() {
+    fn a_pause_that_is_asked_for_is_read() {
         let after = |text: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(RETRY_AFTER, text.parse().unwrap());

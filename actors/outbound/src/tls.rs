@@ -1,4 +1,4 @@
-//! TLS 1.3 to sinks: the authorities that the operator names, and this node's client certificate where one is asked for. The files are
+//! TLS 1.3 to others: the authorities that the operator names, and this node's client certificate where one is asked for. The files are
 //! read again for every use that is told that they changed, so that a rotation needs no restart.
 
 use std::{fs, path::Path, sync::Arc};
@@ -13,10 +13,10 @@ use rustls_platform_verifier::BuilderVerifierExt;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::Config;
+use crate::Endpoint;
 
-/// The files of a sink's configuration, as they were read.
-pub(crate) struct Material {
+/// The files of an endpoint's configuration, as they were read.
+pub struct Material {
     ca: Option<Vec<u8>>,
     certificate: Option<Vec<u8>>,
     key: Option<Zeroizing<Vec<u8>>>,
@@ -27,14 +27,15 @@ impl Material {
     ///
     /// # Errors
     /// Which file can't be read, and why.
-    pub(crate) fn read(config: &Config) -> Result<Self, String> {
+    pub fn read(endpoint: &Endpoint) -> Result<Self, String> {
         let read = |path: &Option<std::path::PathBuf>| path.as_deref().map(read).transpose();
-        let key = read(&config.certificate_key)?.map(Zeroizing::new);
-        Ok(Self { ca: read(&config.ca)?, certificate: read(&config.certificate)?, key })
+        let key = read(&endpoint.certificate_key)?.map(Zeroizing::new);
+        Ok(Self { ca: read(&endpoint.ca)?, certificate: read(&endpoint.certificate)?, key })
     }
 
     /// Returns what is different when any of them is.
-    pub(crate) fn fingerprint(&self) -> [u8; 32] {
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         let key = self.key.as_ref().map(|key| key.as_slice());
         for part in [self.ca.as_deref(), self.certificate.as_deref(), key] {
@@ -49,7 +50,7 @@ impl Material {
     ///
     /// # Errors
     /// What can't be used, and why.
-    pub(crate) fn client(&self) -> Result<ClientConfig, String> {
+    pub fn client(&self) -> Result<ClientConfig, String> {
         let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_protocol_versions(&[&TLS13])
             .map_err(|error| format!("TLS 1.3 can't be used: {error}"))?;
