@@ -196,8 +196,10 @@ impl Group {
         {
             let gone = if holds { None } else { Some(gone.unwrap_or(t)) };
             let over = gone.is_some_and(|gone| t.0 >= gone.0.saturating_add(rule.keep_ms));
-            self.phase = if over || forgotten { Phase::Quiet } else { Phase::Firing { alert, gone } };
-            if over || forgotten {
+            // What is absent for ever would be an alert for ever.
+            let lost = forgotten && matches!(rule.condition, Condition::Absence { .. });
+            self.phase = if over || lost { Phase::Quiet } else { Phase::Firing { alert, gone } };
+            if over || lost {
                 turns.push(Turn::Resolved { at: t, alert, why: if over { GONE } else { FORGOTTEN } });
             }
         }

@@ -218,7 +218,7 @@ impl World {
             families.iter().filter(|family| family.name() == metric).flat_map(|family| family.get_metric());
         let own =
             found.filter(|one| label.is_empty() || one.get_label().iter().any(|pair| pair.value() == label));
-        own.map(|one| one.get_counter().value() + one.get_gauge().value()).sum()
+        own.map(|one| one.get_counter().get_value() + one.get_gauge().get_value()).sum()
     }
 }
 

@@ -81,8 +81,11 @@ impl VerifyReceipt {
 
     fn against(&self, export: &Path, receipts: &[Receipt]) -> Result<Checked, Failure> {
         let trust = self.trust();
-        let told = receipts.iter().map(|receipt| receipt.told().map(|(_, event)| event));
-        let wanted: BTreeSet<_> = told.collect::<Result<_, _>>().map_err(|error| bad(&error))?;
+        let told = (1..).zip(receipts).map(|(line, receipt)| match receipt.told() {
+            Ok((_, event)) => Ok(event),
+            Err(error) => Err(bad(line, &error)),
+        });
+        let wanted: BTreeSet<_> = told.collect::<Result<_, _>>()?;
         let found = look_up(BufReader::new(verify::open(export)?), &trust, &wanted);
         let found = found.map_err(|broken| verify::unverified(export, &broken))?;
         let acknowledged = signed(receipts, &found.keys)?;
@@ -95,8 +98,8 @@ impl VerifyReceipt {
 
     async fn with_host(&self, ctx: &Context, receipts: &[Receipt]) -> Result<Checked, Failure> {
         let mut acknowledged = Vec::new();
-        for receipt in receipts {
-            let tenant_id = receipt.told().map_err(|error| bad(&error))?.0.to_string();
+        for (line, receipt) in (1..).zip(receipts) {
+            let tenant_id = receipt.told().map_err(|error| bad(line, &error))?.0.to_string();
             let answer = ctx.client()?.audit().get_log_keys(v1::GetLogKeysRequest { tenant_id }).await?;
             let listed = proof::Listed::read(answer.get_ref())?;
             let keys = if self.batch_keys.is_empty() && self.trusted.keys().is_empty() {
@@ -104,11 +107,9 @@ impl VerifyReceipt {
             } else {
                 [self.batch_keys.clone(), listed.certified(self.trusted.keys())].concat()
             };
-            let one = signed(std::slice::from_ref(receipt), &keys)?;
-            for one in &one {
-                self.proven(ctx, one, receipt.leaf()).await?;
-            }
-            acknowledged.extend(one);
+            let one = receipt.verify(&keys).map_err(|error| bad(line, &error))?;
+            self.proven(ctx, &one, receipt.leaf()).await?;
+            acknowledged.push(one);
         }
         // Without a log key nothing shows whose the checkpoint is.
         Ok(Checked { receipts: acknowledged, trusted: !self.trusted.keys().is_empty(), in_log: true })
@@ -153,7 +154,9 @@ pub(super) fn keep(path: &Path, receipt: &Receipt) -> Result<(), Failure> {
     let unwritable = |error: std::io::Error| {
         Failure::local(format!("can't write {}: {error}", path.display()), "name another file with --receipt")
     };
-    let line = receipt.to_line().map_err(|error| bad(&error))?;
+    let line = receipt
+        .to_line()
+        .map_err(|error| Failure::local(format!("the receipt shows nothing: {error}"), ANOTHER))?;
     let mut file = OpenOptions::new().append(true).create(true).open(path).map_err(unwritable)?;
     file.write_all(format!("{line}\n").as_bytes()).and_then(|()| file.sync_all()).map_err(unwritable)
 }
@@ -188,17 +191,21 @@ fn read(path: &Path) -> Result<Vec<Receipt>, Failure> {
 const ANOTHER: &str = "a receipt is only good as it came: take it from where it was kept first";
 
 fn signed(receipts: &[Receipt], keys: &[PublicKey]) -> Result<Vec<Acknowledged>, Failure> {
-    receipts.iter().map(|receipt| receipt.verify(keys)).collect::<Result<_, _>>().map_err(|error| bad(&error))
+    (1..)
+        .zip(receipts)
+        .map(|(line, receipt)| receipt.verify(keys).map_err(|error| bad(line, &error)))
+        .collect()
 }
 
-fn bad(error: &ReceiptError) -> Failure {
+/// Says what is wrong with the receipt in this line.
+fn bad(line: usize, error: &ReceiptError) -> Failure {
     let next = match error {
         ReceiptError::UnknownKey(_) => {
             "take the key from the operator or from a certified export; if it is not among them, somebody else made the receipt"
         }
         _ => ANOTHER,
     };
-    Failure::local(format!("the receipt shows nothing: {error}"), next)
+    Failure::local(format!("the receipt in line {line} shows nothing: {error}"), next)
 }
 
 fn is_there(receipt: &Acknowledged, export: &Lookup) -> Result<(), Failure> {

@@ -21,15 +21,10 @@ pub struct Audit {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub anchor: Option<aesp_witness::Anchor>,
     /// What tenants may say of how long their events are kept. The same at every node.
-    #[serde(skip_serializing_if = "is_usual")]
     pub retention: aesp_retention::Limits,
     /// Where the oldest events are moved to, if they are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub archive: Option<AuditArchive>,
-}
-
-fn is_usual(limits: &aesp_retention::Limits) -> bool {
-    *limits == aesp_retention::Limits::default()
 }
 
 impl Audit {

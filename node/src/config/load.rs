@@ -12,7 +12,7 @@ use figment::{
 };
 
 use super::{
-    Backup, Cluster, Config, Error, Keys,
+    Audit, AuditArchive, Backup, Cluster, Config, Error, Keys,
     nearest::nearest,
     origin::{Origin, line_at, line_of},
     validate::validate,
@@ -131,7 +131,8 @@ fn typed(path: &[String], text: &str) -> Value {
         pkcs11: Some(Pkcs11Config::default()),
         ..Keys::default()
     };
-    let full = Config { cluster: Some(Cluster::default()), backup, keys, ..Config::default() };
+    let audit = Audit { archive: Some(AuditArchive::default()), ..Audit::default() };
+    let full = Config { cluster: Some(Cluster::default()), backup, keys, audit, ..Config::default() };
     let template = Figment::from(Serialized::defaults(full));
     match template.find_value(&path.join(".")) {
         Ok(Value::Num(..)) => text.trim().parse::<i64>().map_or_else(|_| text.into(), Value::from),

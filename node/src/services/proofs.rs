@@ -58,7 +58,7 @@ pub(super) async fn consistency(
 }
 
 /// Returns the public keys that sign checkpoints, the one that does now last.
-pub(super) async fn public_keys(context: &Context) -> Result<Vec<aesp_audit::PublicKey>, Error> {
+pub(super) async fn public_keys(context: &Context) -> Result<Vec<PublicKey>, Error> {
     let keys = context.store.run(|tx| Box::pin(LogKeys::all(tx))).await?;
     Ok(keys.into_iter().map(|key| key.public).collect())
 }

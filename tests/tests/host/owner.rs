@@ -52,9 +52,10 @@ impl Owned {
             "backup.drill_hours=0".into(),
         ];
         let mut world = World::with(HostOptions { set, ..HostOptions::default() }).await.unwrap();
-        // A sink is one of a list, which stands in the file only.
+        // A sink is one of a list, which stands in the file only; so is a witness, here one that is away.
+        let witness = aesp_merkle::Cosigner::new("w", [7; 32]).unwrap();
         let sink = format!(
-            "\n[[audit.sinks]]\nname = \"soc\"\nkind = \"objects\"\ntarget = \"file://{}\"\n",
+            "\n[audit]\nwitness_quorum = 1\n\n[[audit.witness]]\nname = \"away\"\nurl = \"http://127.0.0.1:1\"\nkey = \"{witness}\"\n\n[[audit.sinks]]\nname = \"soc\"\nkind = \"objects\"\ntarget = \"file://{}\"\n",
             archive.path().join("events").display()
         ) + &format!(
             "\n[audit.archive]\ntarget = \"file://{}\"\n",
@@ -534,6 +535,14 @@ impl Owned {
             "GetAccessReport" => {
                 v1::GetAccessReportRequest { tenant_id, ..Default::default() }.encode_to_vec()
             }
+            "GetPlatformLog" => v1::GetPlatformLogRequest { tenant_id }.encode_to_vec(),
+            "GetHeadProof" => v1::GetHeadProofRequest { tenant_id, size: 0 }.encode_to_vec(),
+            "GetPlatformConsistencyProof" => {
+                v1::GetPlatformConsistencyProofRequest { tenant_id, from_size: 1, ..Default::default() }
+                    .encode_to_vec()
+            }
+            "ListWitnesses" => v1::ListWitnessesRequest {}.encode_to_vec(),
+            "ResetWitness" => v1::ResetWitnessRequest { name: "away".into() }.encode_to_vec(),
             "GetTenantUsage" => v1::GetTenantUsageRequest { tenant_id }.encode_to_vec(),
             other => panic!("nobody knows a right request of {other}: add one"),
         }
@@ -567,6 +576,8 @@ impl Owned {
             "ListBackups",
             "VerifyBackup",
             "TestAlertReceiver",
+            "ListWitnesses",
+            "ResetWitness",
             "ListAuditSinks",
             "GetAuditSink",
             "TestAuditSink",

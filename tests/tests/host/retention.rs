@@ -17,7 +17,7 @@ async fn audit(host: &Host, arguments: &[&str]) -> anyhow::Result<Value> {
 async fn erased(host: &Host, principal: &str) -> anyhow::Result<Vec<bool>> {
     let found = audit(host, &["search", "--principal", principal, "--action", "tool.invoke"]).await?;
     let events = found["events"].as_array().cloned().unwrap_or_default();
-    Ok(events.iter().map(|event| is_erased(event)).collect())
+    Ok(events.iter().map(is_erased).collect())
 }
 
 fn is_erased(event: &Value) -> bool {
@@ -245,24 +245,25 @@ async fn old_events_lie_on_a_real_s3_server_and_are_found_there() {
         format!("audit.archive.credentials_file={}", credentials.display()),
         "audit.archive.after_days=0".into(),
     ];
-    let world = World::with(HostOptions { set, ..HostOptions::default() }).await.unwrap();
+    let mut world = World::with(HostOptions { set, ..HostOptions::default() }).await.unwrap();
     let _worker = world.echo().await.unwrap();
     let session = world.session().await.unwrap();
     for _ in 0..5 {
         session.call("echo", json!({ "text": "x" })).await.unwrap();
     }
     let host = &world.host;
-    let moved = audit(host, &["archive", "run"]).await.unwrap();
+    // The server takes objects a moment after it lists them.
+    let moved = until("the archive takes a bundle", async || audit(host, &["archive", "run"]).await);
+    let moved = moved.await.unwrap();
     assert!(moved["events"].as_u64().unwrap() >= 5, "{moved}");
-    let principal = &world.agent.principal.principal_id;
-    assert_eq!(erased(host, principal).await.unwrap(), [false; 5]);
+    let principal = world.agent.principal.principal_id.clone();
+    assert_eq!(erased(host, &principal).await.unwrap(), [false; 5]);
     assert!(verified(host, folder.path()).await["events"].as_u64().unwrap() >= 5);
 
     // With the object store away what lies there is missing, and said to be: it is not taken for nothing.
     drop(seaweed);
-    let mut restarted = world;
-    restarted.host.process().stop().await.unwrap();
-    restarted.host.restart().await.unwrap();
-    let refused = erased(&restarted.host, principal).await.unwrap_err().to_string();
+    world.host.process().stop().await.unwrap();
+    world.host.restart().await.unwrap();
+    let refused = erased(&world.host, &principal).await.unwrap_err().to_string();
     assert!(refused.contains(".bundle of the audit archive"), "{refused}");
 }

@@ -303,7 +303,12 @@ async fn a_store_that_was_rolled_back_is_refused_by_the_witness_and_the_record_s
     assert_eq!((told.len(), told[0].resource.as_str()), (1, "witness:w1"));
     assert!(told[0].reason == why && told[0].risk_score >= 0.9, "{:?}", told[0]);
     assert_eq!(witness.memory(&log.origin), remembered, "the witness goes on from what it saw");
-    assert!(scrape(&host, "aesp_witness_contradicts").await.unwrap() > 0.0);
+    until("the metrics show it", async || {
+        ensure!(scrape(&host, "aesp_witness_contradicts").await? > 0.0);
+        Ok(())
+    })
+    .await
+    .unwrap();
 
     // An operator who resets it without a reason learns the same again.
     let (reset, errors) = aesp(&host, "", &["reset-witness", "w1"]).await;

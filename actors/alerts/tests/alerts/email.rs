@@ -31,7 +31,7 @@ class Handler:
         os.rename(f"{folder}/mail.new", f"{folder}/{count}.mail")
         return "250 taken"
 def authenticate(server, session, envelope, mechanism, data):
-    return AuthResult(success=(data.login, data.password) == (b"aesp", b"canary-of-the-mail"))
+    return AuthResult(success=(data.login, data.password) == (b"aesp", b"canary-of-the-mail"), handled=False)
 def new():
     starttls = None if mode == "smtps" else tls
     return SMTP(Handler(), hostname="localhost", tls_context=starttls, require_starttls=mode == "smtp",

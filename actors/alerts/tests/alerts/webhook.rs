@@ -2,7 +2,7 @@ use aesp_alerts::{Outcome, Receiver, ReceiverKind, Status};
 
 use crate::fixture::{World, config, receiver, until};
 
-fn hook(name: &str, target: &str, secret: &str) -> Receiver {
+pub(crate) fn webhook(name: &str, target: &str, secret: &str) -> Receiver {
     Receiver {
         name: name.into(),
         kind: ReceiverKind::Webhook,
@@ -12,7 +12,7 @@ fn hook(name: &str, target: &str, secret: &str) -> Receiver {
     }
 }
 
-const RULE: &str = "[[rules]]\nname = \"tries\"\nseverity = \"high\"\nevents = { actions = [\"door.knock\"] }\n\
+pub(crate) const KNOCKS: &str = "[[rules]]\nname = \"tries\"\nseverity = \"high\"\nevents = { actions = [\"door.knock\"] }\n\
     count = 3\nwindow = \"2s\"\ngroup_by = [\"source_ip\"]\n\
     annotations = { summary = \"{value} knocks from {source_ip}\" }\n";
 
@@ -20,8 +20,8 @@ const RULE: &str = "[[rules]]\nname = \"tries\"\nseverity = \"high\"\nevents = {
 async fn an_alert_and_its_end_are_told_signed_and_recorded() {
     let (world, (target, inside)) = (World::new().await, receiver().await);
     let running =
-        world.start(1, &config(vec![hook("soc", &target, &world.secret("canary-of-the-hook"))])).await;
-    world.apply(&running, RULE).await;
+        world.start(1, &config(vec![webhook("soc", &target, &world.secret("canary-of-the-hook"))])).await;
+    world.apply(&running, KNOCKS).await;
     world.log("door.knock", "192.0.2.1", 2).await;
     running.look().await;
     assert!(world.alerts(Status::Any).await.is_empty());
@@ -64,7 +64,7 @@ async fn an_alert_and_its_end_are_told_signed_and_recorded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_is_tried_with_a_made_up_alert() {
     let (world, (target, inside)) = (World::new().await, receiver().await);
-    let running = world.start(1, &config(vec![hook("soc", &target, &world.secret("s"))])).await;
+    let running = world.start(1, &config(vec![webhook("soc", &target, &world.secret("s"))])).await;
     let by = aesp_proto::PrincipalId::from_bytes([7; 16]);
     let told = running.alerts.try_receiver("soc", by).await.unwrap();
     assert!(told.trouble.is_none() && inside.bodies().len() == 2, "{told:?}");
@@ -74,6 +74,3 @@ async fn a_receiver_is_tried_with_a_made_up_alert() {
     assert!(cause.name() == "refused" && why.contains("403: said the receiver"), "{why}");
     assert!(running.alerts.try_receiver("nobody", by).await.is_err());
 }
-
-pub(crate) use hook as webhook;
-pub(crate) const KNOCKS: &str = RULE;

@@ -27,7 +27,7 @@ use crate::{
         agent::Agent, audit::Audit, authentication::Authentication, authorization::Authorization,
         identity::Identity,
     },
-    testing::{Hold, World, login, request_by},
+    testing::{CALLER, Hold, World, login, request_by},
 };
 
 const ROLE: &str = "tenant-admin";
@@ -179,7 +179,8 @@ async fn an_answer_is_withheld_whose_right_ends_between_its_record_and_itself() 
                 }
                 world.trap.release();
             };
-            let (answer, ()) = timeout(SOON, join(read(world, &reader), meanwhile)).await.expect(rpc);
+            let (answer, ()) =
+                timeout(SOON, join(CALLER.scope((), read(world, &reader)), meanwhile)).await.expect(rpc);
             match answer {
                 Ok(()) => assert!(!revoked, "{rpc} was answered on a right that was gone"),
                 Err(status) => {
