@@ -16,6 +16,8 @@ pub struct Answer {
     pub status: StatusCode,
     /// When they want to be asked again.
     pub retry_after: Option<Duration>,
+    /// What the body is said to be; empty if nothing is said.
+    pub content_type: String,
     /// The body, bounded.
     pub body: Vec<u8>,
 }

@@ -9,7 +9,7 @@ use aesp_proto::chain;
 use bytes::Bytes;
 use reqwest::{
     Client, Url,
-    header::{HeaderMap, HeaderValue},
+    header::{CONTENT_TYPE, HeaderMap, HeaderValue},
     redirect::Policy,
 };
 use tokio::time::Instant;
@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::{Answer, Cause, Endpoint, Failure, Material, answer::retry_after, endpoint::url};
 
-/// The most bytes of an answer that are read.
+/// The most bytes of an answer that are read, unless [less is wanted](Http::bounded).
 const ANSWER_BYTES: usize = 4 << 20;
 /// How often it is looked whether the files of certificates changed.
 const LOOK: Duration = Duration::from_secs(30);
@@ -25,6 +25,7 @@ const LOOK: Duration = Duration::from_secs(30);
 /// A client of one of the others.
 pub struct Http {
     endpoint: Endpoint,
+    answer_bytes: usize,
     held: Mutex<Held>,
 }
 
@@ -43,7 +44,13 @@ impl Http {
         let material = Material::read(endpoint)?;
         let client = client(endpoint, &material)?;
         let held = Held { looked: Instant::now(), fingerprint: material.fingerprint(), client };
-        Ok(Self { endpoint: endpoint.clone(), held: Mutex::new(held) })
+        Ok(Self { endpoint: endpoint.clone(), answer_bytes: ANSWER_BYTES, held: Mutex::new(held) })
+    }
+
+    /// Reads no answer of more than so many bytes.
+    #[must_use]
+    pub fn bounded(self, answer_bytes: usize) -> Self {
+        Self { answer_bytes, ..self }
     }
 
     /// Returns the address with its path replaced by one below it.
@@ -95,17 +102,19 @@ impl Http {
         let mut answer = request.send().await.map_err(|error| failed(&self.endpoint, error))?;
         let status = answer.status();
         let retry_after = retry_after(answer.headers());
+        let content_type = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let content_type = content_type.unwrap_or_default().to_owned();
         let mut body = Vec::new();
         while let Some(part) = answer.chunk().await.map_err(|error| failed(&self.endpoint, error))? {
-            if body.len() + part.len() > ANSWER_BYTES {
+            if body.len() + part.len() > self.answer_bytes {
                 return Err(Failure::new(
                     Cause::Garbled,
-                    format!("its answer has more than {ANSWER_BYTES} bytes"),
+                    format!("its answer has more than {} bytes", self.answer_bytes),
                 ));
             }
             body.extend_from_slice(&part);
         }
-        Ok(Answer { status, retry_after, body })
+        Ok(Answer { status, retry_after, content_type, body })
     }
 }
 

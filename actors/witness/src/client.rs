@@ -1,16 +1,11 @@
-//! One witness over HTTPS: TLS 1.3, no redirects, no proxies of the environment, bounded times and answers.
-
-use std::{fs, sync::Arc};
+//! One witness over HTTPS.
 
 use aesp_merkle::witness::AddCheckpoint;
-use reqwest::{Client as Http, StatusCode, Url, header, redirect::Policy};
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, pem::PemObject},
-    version::TLS13,
+use aesp_outbound::{Endpoint, Http};
+use reqwest::{
+    StatusCode, Url,
+    header::{CONTENT_TYPE, HeaderMap, HeaderValue},
 };
-use rustls_platform_verifier::BuilderVerifierExt;
 
 use crate::Config;
 
@@ -61,36 +56,23 @@ impl Client {
     /// What can't be used, and why.
     pub(crate) fn new(config: &Config) -> Result<Self, String> {
         let url = config.add_checkpoint().ok_or("url is no address that may be used")?;
-        let http = Http::builder()
-            .no_proxy()
-            .redirect(Policy::none())
-            .https_only(url.scheme() == "https")
-            .connect_timeout(config.timeout())
-            .timeout(config.timeout())
-            .user_agent(concat!("aesp/", env!("CARGO_PKG_VERSION")))
-            .tls_backend_preconfigured(tls(config)?)
-            .build()
-            .map_err(|error| format!("no HTTPS client can be made: {error}"))?;
-        Ok(Self { url, http })
+        let endpoint = Endpoint {
+            name: config.name.clone(),
+            target: url.to_string(),
+            ca: config.ca.clone(),
+            certificate: None,
+            certificate_key: None,
+            timeout: config.timeout(),
+        };
+        Ok(Self { url, http: Http::new(&endpoint)?.bounded(ANSWER_BYTES) })
     }
 
     /// Sends a checkpoint and reads the answer.
     pub(crate) async fn add(&self, asked: &AddCheckpoint) -> Result<Answer, Trouble> {
-        let request = self.http.post(self.url.clone()).header(header::CONTENT_TYPE, "text/plain");
-        let mut answer = request.body(asked.text()).send().await.map_err(failed)?;
-        let status = answer.status();
-        let sized = answer.headers().get(header::CONTENT_TYPE).is_some_and(|value| value == SIZE_TYPE);
-        let mut body = Vec::new();
-        while let Some(part) = answer.chunk().await.map_err(failed)? {
-            if body.len() + part.len() > ANSWER_BYTES {
-                return Err(Trouble::new(
-                    "garbled",
-                    format!("its answer has more than {ANSWER_BYTES} bytes"),
-                ));
-            }
-            body.extend_from_slice(&part);
-        }
-        read(status, sized, &String::from_utf8_lossy(&body))
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("text/plain"))]);
+        let answer = self.http.post(self.url.clone(), headers, asked.text().into()).await;
+        let answer = answer.map_err(|failure| Trouble::new(failure.cause.name(), failure.why))?;
+        read(answer.status, answer.content_type == SIZE_TYPE, &String::from_utf8_lossy(&answer.body))
     }
 }
 
@@ -112,47 +94,6 @@ fn read(status: StatusCode, sized: bool, body: &str) -> Result<Answer, Trouble> 
         }
         status => Err(Trouble::new("refused", format!("it answered {status}"))),
     }
-}
-
-fn failed(error: reqwest::Error) -> Trouble {
-    use std::error::Error as _;
-    let cause = if error.is_timeout() { "slow" } else { "unreachable" };
-    let error = error.without_url();
-    let mut why = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        why = format!("{why}: {error}");
-        source = error.source();
-    }
-    Trouble::new(cause, why)
-}
-
-fn tls(config: &Config) -> Result<ClientConfig, String> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_protocol_versions(&[&TLS13])
-        .map_err(|error| format!("TLS 1.3 can't be used: {error}"))?;
-    let builder = match &config.ca {
-        None => builder
-            .with_platform_verifier()
-            .map_err(|error| format!("the system's authorities can't be used: {error}"))?,
-        Some(path) => {
-            let pem = fs::read(path).map_err(|error| format!("{} can't be read: {error}", path.display()))?;
-            let mut roots = RootCertStore::empty();
-            for authority in CertificateDer::pem_slice_iter(&pem) {
-                let authority = authority.map_err(|error| format!("ca is not PEM: {error}"))?;
-                roots
-                    .add(authority)
-                    .map_err(|error| format!("ca has a certificate that can't be used: {error}"))?;
-            }
-            if roots.is_empty() {
-                return Err("ca holds no certificate".into());
-            }
-            builder.with_root_certificates(roots)
-        }
-    };
-    let mut tls = builder.with_no_client_auth();
-    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(tls)
 }
 
 #[cfg(test)]

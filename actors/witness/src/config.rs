@@ -63,16 +63,8 @@ impl Config {
 
     /// Returns where checkpoints are sent, if its address is one that may be used.
     pub(crate) fn add_checkpoint(&self) -> Option<reqwest::Url> {
-        let mut url: reqwest::Url = self.url.parse().ok()?;
-        let here = match url.host_str() {
-            Some("localhost" | "127.0.0.1" | "[::1]") => true,
-            Some(_) => false,
-            None => return None,
-        };
-        if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
-            return None;
-        }
-        if url.scheme() != "https" && !(url.scheme() == "http" && here) {
+        let mut url = aesp_outbound::url(&self.url)?;
+        if url.query().is_some() || url.fragment().is_some() {
             return None;
         }
         let path = format!("{}/add-checkpoint", url.path().trim_end_matches('/'));

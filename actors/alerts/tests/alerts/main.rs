@@ -8,6 +8,8 @@ mod email;
 mod fixture;
 mod handover;
 mod pagerduty;
+#[path = "../../../sinks/tests/sinks/peers.rs"]
+#[expect(dead_code, reason = "other tests use other parts")]
 mod peers;
 mod trouble;
 mod webhook;

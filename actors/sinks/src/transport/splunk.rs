@@ -159,8 +159,12 @@ mod tests {
     use super::*;
 
     fn told(body: &str, sent: usize) -> Result<Receipt, Failure> {
-        let answer =
-            Answer { status: StatusCode::BAD_REQUEST, retry_after: None, body: body.as_bytes().to_vec() };
+        let answer = Answer {
+            status: StatusCode::BAD_REQUEST,
+            retry_after: None,
+            content_type: String::new(),
+            body: body.as_bytes().to_vec(),
+        };
         refused(answer, sent)
     }
 

@@ -14,7 +14,7 @@ pub(crate) fn program(variable: &str, folder: &str, name: &str) -> Option<PathBu
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let named = std::env::var_os(variable).map(PathBuf::from);
     let own = home.map(|home| home.join(".cache/aesp").join(folder).join("bin"));
-    let folders = named.into_iter().chain(own).chain([PathBuf::from("/usr/sbin")]);
+    let folders = named.into_iter().chain(own).chain(["/usr/bin", "/usr/sbin"].map(PathBuf::from));
     let found = folders.map(|folder| folder.join(name)).find(|program| program.exists());
     if found.is_none() {
         assert!(std::env::var("CI").as_deref() != Ok("true"), "skipped in CI: {name} is not installed");
